@@ -1,0 +1,1 @@
+"""Prefect flows: what runs, on what, and when it stops."""

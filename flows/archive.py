@@ -1,0 +1,170 @@
+"""Archive every completed conversation that is not in the archive yet.
+
+    python -m flows.archive --agent-id 123
+
+Scheduled every 15 minutes by `prefect.yaml`. A run that is killed, run twice or run beside another one loses and
+doubles nothing: the next one finds what it left. `docs/architecture.md` follows a page on its way through.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import uuid4
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+from prefect.states import Completed, Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field
+
+from flows import report, terminal
+from formant_archive import __version__, cli
+from formant_archive.errors import ApiError, ApiRefused, ArchiveError, UsageError
+from formant_archive.records import Failure, Pending, milliseconds
+from formant_archive.run import Run
+from formant_archive.settings import load_settings
+from formant_archive.settlement import Answer
+from tasks.conversations import (
+    archive_recordings,
+    archive_transcripts,
+    find_records,
+    list_page,
+    read_folders,
+    seal_records,
+)
+from tasks.manifests import commit_manifest, read_head
+from tasks.opaque import opaque
+
+#: Pages whose payloads are under way at once, so that memory does not grow with the backlog.
+PAGES_IN_FLIGHT = 2
+
+Answers = PrefectFuture[list[Answer]]
+InFlight = deque[tuple[list[Pending], Answers, Answers]]
+
+
+@flow(
+    name="archive-conversations",
+    # Two tasks for each page in flight: a page never waits for a worker.
+    task_runner=ThreadPoolTaskRunner(max_workers=2 * PAGES_IN_FLIGHT),
+    persist_result=False,
+)
+def archive_conversations(
+    agent_id: Annotated[int | None, Field(description="Only this agent's conversations.", ge=0)] = None,
+    since: Annotated[
+        datetime | None,
+        Field(description="The first run of a scope leaves out what started before (UTC); history is the backfill's."),
+    ] = None,
+    full: Annotated[bool, Field(description="List to the very end, whatever the watermark says.")] = False,
+) -> State[Any]:
+    """List new conversations, fetch transcripts and recordings, archive them, commit a manifest."""
+    try:
+        run = begin(agent_id, since, full=full)
+        archive_pages(run)
+        commit(run, final=True)
+    except ArchiveError as fault:
+        return Failed(message=str(fault), data={"exit_code": fault.exit_code})
+    summary = run.summary
+    report.publish(summary, run.head.state.pending.values())
+    if summary.is_well:
+        return Completed(message=summary.sentence, data={"exit_code": 0, **run.totals})
+    return Failed(message=summary.sentence, data={"exit_code": 1, **run.totals})
+
+
+def begin(agent_id: int | None, since: datetime | None, *, full: bool) -> Run:
+    """Read where the last run left off."""
+    settings = load_settings()
+    return Run(
+        read_head(),
+        run_id=str(uuid4()),
+        flow="archive_conversations",
+        version=__version__,
+        parameters={"agent_id": agent_id, "since": since and since.isoformat(), "full": full},
+        agent_id=agent_id,
+        since=None if since is None else milliseconds(since if since.tzinfo else since.replace(tzinfo=UTC)),
+        full=full,
+        policy=settings.policy,
+        source=settings.source,
+        now=datetime.now(UTC),
+    )
+
+
+def archive_pages(run: Run) -> None:
+    """Keep a few pages under way: while their payloads are fetched, the next page is listed."""
+    in_flight: InFlight = deque()
+    for wanted in pages(run):
+        if work := select_unsettled(run, wanted):
+            in_flight.append((work, archive_transcripts.submit(opaque(work)), archive_recordings.submit(opaque(work))))
+        if len(in_flight) >= PAGES_IN_FLIGHT:
+            seal_oldest(run, in_flight)
+        report.progress(run)
+    while in_flight:
+        seal_oldest(run, in_flight)
+        report.progress(run)
+
+
+def pages(run: Run) -> Iterator[list[Pending]]:
+    """List page after page, then bring up the pending conversations that the list did not show."""
+    while (offset := run.listing.offset) is not None:
+        try:
+            page = list_page(run.agent_id, offset)
+        except ApiError as fault:
+            if isinstance(fault, ApiRefused) or run.listing.total is None:
+                raise
+            run.listing.fail()
+        else:
+            yield run.take(page.references, page.total)
+    yield from run.carried()
+
+
+def select_unsettled(run: Run, wanted: list[Pending]) -> list[Pending]:
+    """Leave out what the archive holds already."""
+    if folders := run.unread_folders(wanted):
+        run.learn(read_folders(folders))
+    if candidates := run.to_look_up(wanted):
+        run.adopt(find_records(opaque(candidates)))
+    return run.begin(wanted)
+
+
+def seal_oldest(run: Run, in_flight: InFlight) -> None:
+    """Wait for a page's payloads, and settle what can be settled."""
+    work, transcripts, recordings = in_flight.popleft()
+    records = run.judge(work, answers(transcripts, work), answers(recordings, work), datetime.now(UTC))
+    if records:
+        run.settle(records, seal_records(opaque(records)), datetime.now(UTC))
+    if run.part_is_full:
+        commit(run, final=False)
+
+
+def answers(future: Answers, work: list[Pending]) -> list[Answer]:
+    """Give a task's answers; where it died, every conversation of its page has failed."""
+    result = future.result(raise_on_failure=False)
+    if not isinstance(result, BaseException):
+        return result
+    if isinstance(result, ArchiveError) and result.exit_code == UsageError.exit_code:
+        raise result
+    message = str(result) if isinstance(result, ArchiveError) else f"the task ended with {type(result).__name__}"
+    return [Answer(failure=Failure(reason="unavailable", message=message))] * len(work)
+
+
+def commit(run: Run, *, final: bool) -> None:
+    """Write a manifest of what was done since the last one."""
+    run.committed(commit_manifest(opaque(run.head), opaque(run.draft(datetime.now(UTC), final=final))))
+
+
+def main(*, agent_id: int | None = None, since: datetime | None = None, full: bool = False) -> int:
+    """Archive every completed conversation that is not in the archive yet.
+
+    FORMANT_API_KEY and ARCHIVE_URL say what and where, in the environment or in .env.
+
+    Args:
+        agent_id: Only this agent's conversations.
+        since: In the very first run, leave out what started before this day or time (UTC).
+        full: List to the very end, whatever the watermark says.
+    """
+    return terminal.run(archive_conversations, agent_id=agent_id, since=since, full=full)
+
+
+if __name__ == "__main__":
+    cli.run_function(main, name="python -m flows.archive")

@@ -1,0 +1,52 @@
+"""A flow on a terminal: Prefect kept quiet, progress shown, the final state turned into one line and an exit code."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from prefect import Flow
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_SERVER_ANALYTICS_ENABLED,
+    PREFECT_SERVER_LOGGING_LEVEL,
+    temporary_settings,
+)
+
+from formant_archive import cli
+from formant_archive.errors import UsageError
+from formant_archive.settings import load_settings
+
+
+def run(flow: Flow[Any, Any], **parameters: Any) -> int:
+    """Run a flow here and now; give its exit code.
+
+    Raises:
+        UsageError: A setting is missing or wrong; it is said before Prefect starts anything.
+    """
+    settings = load_settings()
+    if settings.formant_api_key is None and not PREFECT_API_URL.value():
+        raise UsageError("FORMANT_API_KEY is not set. Set it in the environment or in .env")
+    with quiet(), cli.ProgressLines() as lines:
+        logging.getLogger("prefect.flow_runs").addHandler(lines)
+        state = flow(**parameters, return_state=True)
+    counts = getattr(state.data, "result", state.data)
+    code = int(counts.get("exit_code", 1)) if isinstance(counts, dict) else 1
+    cli.end(state.message or state.name, code)
+    return code
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Prefect's own lines off the terminal; its API gets them all the same."""
+    for name in ("", "prefect"):
+        for handler in logging.getLogger(name).handlers:
+            handler.setLevel(logging.CRITICAL + 1)
+    settings = {
+        PREFECT_SERVER_LOGGING_LEVEL: "CRITICAL",
+        PREFECT_SERVER_ANALYTICS_ENABLED: False,
+        # An empty address means none; Prefect's event client takes it for one, and fails.
+        PREFECT_API_URL: PREFECT_API_URL.value() or None,
+    }
+    with temporary_settings(settings):
+        yield

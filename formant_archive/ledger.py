@@ -1,0 +1,236 @@
+"""The ledger: the numbered manifests in a store. Finding the head, reading its state, committing on top of it.
+
+There is no lock, no database and no pointer that moves: manifests are numbered without holes, each is created once, and
+the newest one is the whole state of the pipeline. Whoever finds the next number taken reads that manifest, lays its own
+changes on it and takes the number after.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from uuid import UUID, uuid5
+
+from formant_archive import keys
+from formant_archive.errors import ArchiveDamaged, ObjectMissing, UnsafeStore, UsageError
+from formant_archive.manifest import (
+    Changes,
+    Line,
+    ListingNote,
+    Manifest,
+    PartLink,
+    RunNote,
+    Scope,
+    ScopeNote,
+    State,
+    digest,
+    pack,
+    unpack,
+)
+from formant_archive.records import Entry, Link, Pending, Recent
+from formant_archive.register import find_records
+from formant_archive.stores import Store
+
+#: Where the ids of archives come from: each is made of the id of the run that wrote manifest 1.
+ARCHIVES = UUID("6f0b8d5e-5d0c-4b52-9a39-1a4b6f3c9d11")
+
+
+@dataclass(frozen=True)
+class Head:
+    """The newest manifest of an archive, with the state that it hands on; `manifest` is None in an empty archive."""
+
+    manifest: Manifest | None = None
+    link: Link | None = None
+    state: State = field(default_factory=State)
+
+    @property
+    def sequence(self) -> int:
+        """The newest number; 0 in an empty archive."""
+        return self.manifest.sequence if self.manifest else 0
+
+
+def read_head(store: Store) -> Head:
+    """Find and read the newest manifest.
+
+    Raises:
+        ArchiveDamaged: It, or a part that it names, is not what it should be.
+    """
+    sequence = last_sequence(store)
+    return read_manifest(store, sequence) if sequence else Head()
+
+
+def last_sequence(store: Store, after: int = 0) -> int:
+    """Find the newest manifest's number by doubling steps and halving back: numbers have no holes."""
+    low, step = after, 1
+    while _has(store, low + step):
+        low, step = low + step, step * 2
+    high = low + step
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _has(store, middle) else (low, middle)
+    return low
+
+
+def _has(store: Store, sequence: int) -> bool:
+    return store.stat(keys.manifest(sequence)) is not None
+
+
+def read_manifest(store: Store, sequence: int) -> Head:
+    """Read a manifest and the state that it hands on."""
+    key = keys.manifest(sequence)
+    body = store.get(key)
+    manifest = Manifest.read(body)
+    if manifest.sequence != sequence:
+        raise ArchiveDamaged(f"{key} says that it is number {manifest.sequence}")
+    return Head(manifest, Link(key=key, sha256=digest(body)), _state(store, manifest))
+
+
+def _state(store: Store, manifest: Manifest) -> State:
+    pending = read_part(store, manifest.pending, Pending) if manifest.pending else []
+    return State(
+        pending={one.conversation_id: one for one in pending},
+        scopes={name: _scope(store, note) for name, note in manifest.scopes.items()},
+    )
+
+
+def _scope(store: Store, note: ScopeNote) -> Scope:
+    recent = {one.conversation_id: one for one in read_part(store, note.recent, Recent)}
+    return Scope(note.watermark, note.total, note.order, note.floor, frozenset(note.statuses), recent)
+
+
+def read_part(store: Store, link: PartLink, kind: type[Line]) -> list[Line]:
+    """Read a part that a manifest names.
+
+    Raises:
+        ArchiveDamaged: It is missing, or its bytes are not the ones that were named.
+    """
+    try:
+        body = store.get(link.key)
+    except ObjectMissing:
+        raise ArchiveDamaged(f"{link.key} is missing: a manifest names it") from None
+    if digest(body) != link.sha256:
+        raise ArchiveDamaged(f"{link.key} does not have the SHA-256 that a manifest names")
+    return list(unpack(body, kind))
+
+
+def write_part(store: Store, lines: Sequence[Line]) -> PartLink:
+    """Store lines as a part, named by the hash of its bytes."""
+    body, count = pack(lines)
+    sha256 = digest(body)
+    store.put(keys.part(sha256), body, sha256=sha256)
+    return PartLink(key=keys.part(sha256), sha256=sha256, count=count)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a run wants to commit: one part of it."""
+
+    run: RunNote
+    source: str
+    listing: ListingNote
+    counts: Mapping[str, int]
+    entries: Sequence[Entry]
+    changes: Changes
+    overlap: int
+
+
+def commit(store: Store, head: Head, draft: Draft, *, allow_unsafe: bool = False) -> Head:
+    """Write the next manifest on top of `head`, or on top of whatever other writers have put there since.
+
+    Gives the head that it made, which the run's next part goes on.
+
+    Raises:
+        UnsafeStore: The store overwrites where it was told not to.
+        UsageError: The archive is another source's.
+    """
+    check_source(head, draft.source)
+    entries = (write_part(store, draft.entries),) if draft.entries else ()
+    while True:
+        manifest, state = _manifest(store, head, draft, entries, allow_unsafe=allow_unsafe)
+        body = manifest.body()
+        key = keys.manifest(manifest.sequence)
+        if store.put(key, body, sha256=digest(body)):
+            return Head(manifest, Link(key=key, sha256=digest(body)), state)
+        head = read_manifest(store, manifest.sequence)
+        if _is_ours(head, draft):
+            return head
+        # Another writer was first. Its settled conversations are pending no more, whatever we thought.
+        head = read_manifest(store, last_sequence(store, after=manifest.sequence))
+        check_source(head, draft.source)
+        draft = replace(draft, changes=_without_settled(store, draft.changes))
+
+
+def check_source(head: Head, source: str) -> None:
+    """Refuse to mix two sources in one archive."""
+    if head.manifest is not None and head.manifest.source != source:
+        raise UsageError(
+            f"this archive is of {head.manifest.source}, and FORMANT_BASE_URL says {source}:"
+            " use another ARCHIVE_URL for another source"
+        )
+
+
+def _is_ours(head: Head, draft: Draft) -> bool:
+    """Whether a manifest is this very commit, whose reply was lost."""
+    run = head.manifest.run if head.manifest else None
+    return run is not None and (run.id, run.part) == (draft.run.id, draft.run.part)
+
+
+def _manifest(
+    store: Store, head: Head, draft: Draft, entries: tuple[PartLink, ...], *, allow_unsafe: bool
+) -> tuple[Manifest, State]:
+    state = draft.changes.on(head.state, draft.overlap)
+    scopes = {name: _scope_note(store, head, name, scope) for name, scope in state.scopes.items()}
+    manifest = Manifest(
+        sequence=head.sequence + 1,
+        previous=head.link,
+        archive_id=head.manifest.archive_id if head.manifest else str(uuid5(ARCHIVES, draft.run.id)),
+        source=draft.source,
+        run=draft.run,
+        listing=draft.listing,
+        counts=dict(draft.counts),
+        entries=entries,
+        pending=write_part(store, _in_order(state.pending)) if state.pending else None,
+        scopes=scopes,
+        unsafe_store=is_unsafe(store, scopes[draft.changes.scope].recent, allow_unsafe=allow_unsafe),
+    )
+    return manifest, state
+
+
+def _in_order(lines: Mapping[str, Line]) -> list[Line]:
+    """Sort by id, so that the same state has the same bytes."""
+    return [lines[name] for name in sorted(lines)]
+
+
+def _scope_note(store: Store, head: Head, name: str, scope: Scope) -> ScopeNote:
+    if head.manifest is not None and head.state.scopes.get(name) is scope:
+        return head.manifest.scopes[name]
+    return ScopeNote(
+        watermark=scope.watermark,
+        total=scope.total,
+        order=scope.order,
+        floor=scope.floor,
+        statuses=tuple(sorted(scope.statuses)),
+        recent=write_part(store, _in_order(scope.recent)),
+    )
+
+
+def is_unsafe(store: Store, part: PartLink, *, allow_unsafe: bool) -> bool:
+    """Find out whether the store honours `If-None-Match: *`, by putting a part's own bytes once more.
+
+    Raises:
+        UnsafeStore: It does not, and the user has not said that this is to be lived with.
+    """
+    if not store.put(part.key, store.get(part.key), sha256=part.sha256):
+        return False
+    if allow_unsafe:
+        return True
+    raise UnsafeStore(
+        f"{store.url} overwrites objects that it was told to create only (If-None-Match: *): two runs could undo each"
+        " other. Use a store that honours it, or set ARCHIVE_ALLOW_UNSAFE_STORE=true and never run two writers"
+    )
+
+
+def _without_settled(store: Store, changes: Changes) -> Changes:
+    """Look again for the records of what a run holds for pending."""
+    found = find_records(store, list(changes.pending.values()))
+    settled = {entry.conversation_id for entry in found}
+    still = {name: one for name, one in changes.pending.items() if name not in settled}
+    return replace(changes, settled=changes.settled | settled, pending=still)

@@ -1,0 +1,264 @@
+"""Pages of the list → references: nothing missed, little asked.
+
+The API lists by offset, without a cursor, in an order that nobody promised, while rows come, go and change. So a
+listing is made of passes over the pages, and these rules decide when it may end and whether it was complete:
+
+- A pass ends with an empty page or one that shows nothing new to it. `has_more` and a short page prove nothing.
+- A pass in which the API's `total` shrank (rows may have slid past us), or which saw fewer conversations than `total`
+  promised, is repeated: three passes at most, and what any of them saw counts.
+- A listing to the end is complete when at least as many conversations were seen as the last pass's first `total`.
+- A scheduled listing stops early only where `Horizon.allows_stop` says so; it is complete when the pass that reached
+  the horizon did not shrink.
+
+No I/O here: `Listing` says which page it wants and is handed what came. A row's time is its start, else its end. A row
+without either says nothing about the order, and never keeps a page from being old.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from sys import intern
+from typing import Literal, NamedTuple
+
+from formant_archive.manifest import ListingNote, Scope
+from formant_archive.records import Reference
+
+PAGE_SIZE = 100
+PASSES = 3
+
+
+@dataclass
+class Sweep:
+    """One pass over the pages: what it has seen so far. Times are epoch ms.
+
+    Attributes:
+        offset: Rows read so far, and so where the next page begins.
+        totals: The API's `total`, page by page.
+        seen: Hashes of the ids on its pages.
+        lowest: The earliest time so far.
+        newest_first: No row was later than the earliest before it by more than the overlap.
+        first_page_newest: The latest time on the first page.
+        page: The times on the latest page.
+        ended: An empty page, or one with nothing new, was reached.
+        stopped: The horizon allowed to stop.
+    """
+
+    offset: int = 0
+    totals: list[int] = field(default_factory=list)
+    seen: set[bytes] = field(default_factory=set)
+    lowest: int | None = None
+    newest_first: bool = True
+    first_page_newest: int | None = None
+    page: Sequence[int] = ()
+    ended: bool = False
+    stopped: bool = False
+
+    @property
+    def shrank(self) -> bool:
+        """Whether `total` ever fell from one page to the next."""
+        return any(later < earlier for earlier, later in zip(self.totals, self.totals[1:], strict=False))
+
+    @property
+    def fell_short(self) -> bool:
+        """Whether it came to the end and saw fewer conversations than `total` had promised."""
+        return self.ended and len(self.seen) < self.totals[0]
+
+    def follow(self, times: Sequence[int], overlap: int) -> None:
+        """Take the times on a page, in its order."""
+        for time in times:
+            if self.lowest is not None and time > self.lowest + overlap:
+                self.newest_first = False
+            self.lowest = time if self.lowest is None else min(self.lowest, time)
+        if not self.totals:
+            self.first_page_newest = max(times, default=None)
+        self.page = times
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """How far back a scheduled listing must look, and whether it may stop there.
+
+    Attributes:
+        start: Epoch ms: the watermark less the overlap; None where a listing must go to the end.
+        total: The API's `total` when the scope was last listed completely.
+        newest_first: Whether the last listing to the end came newest first.
+    """
+
+    start: int | None = None
+    total: int | None = None
+    newest_first: bool = False
+
+    def lies_before(self, times: Sequence[int]) -> bool:
+        """Whether a page with these times is wholly older than what a scheduled listing must see."""
+        return self.start is not None and bool(times) and max(times) < self.start
+
+    def allows_stop(self, sweep: Sweep, fresh: int) -> bool:
+        """Say whether everything that can be new has been seen, given a pass up to here.
+
+        All of these must hold: the list is known to come newest first, and did so in this pass; its first page reached
+        the horizon, so that it really begins at the new end; a whole page lies before the horizon; and `total` has
+        grown by no more than the new conversations that were seen (`fresh`), so that nothing appeared late, deep in
+        the list.
+        """
+        return (
+            self.start is not None
+            and self.newest_first
+            and sweep.newest_first
+            and sweep.first_page_newest is not None
+            and sweep.first_page_newest >= self.start
+            and self.lies_before(sweep.page)
+            and self.total is not None
+            and sweep.totals[-1] - self.total <= fresh
+        )
+
+
+class News(NamedTuple):
+    """What a page shows for the first time in a run: conversations, and changes of status of earlier ones."""
+
+    new: list[Reference]
+    changed: list[Reference]
+
+
+class Listing:
+    """One run's listing of one scope.
+
+    Args:
+        scope: `all` or `agent_id=123`.
+        before: The scope's state, as the newest manifest has it.
+        known: Ids that the scope's listings have shown and that are pending now.
+        overlap: Milliseconds.
+        now: Our clock when the listing begins, epoch ms; what a row without any time counts as.
+        full: Whether to go to the end in any case.
+        since: The `since` of the run, for the note; rows are not filtered here.
+    """
+
+    def __init__(
+        self,
+        scope: str,
+        before: Scope,
+        *,
+        known: frozenset[str],
+        overlap: int,
+        now: int,
+        full: bool,
+        since: int | None,
+    ) -> None:
+        start = None if full else before.horizon(overlap)
+        self.scope = scope
+        self.horizon = Horizon(start, before.total, before.order == "newest_first")
+        self.newest: int | None = None
+        self._failed = False
+        self._known = known | before.recent.keys()
+        self._overlap = overlap
+        self._now = now
+        self._since = since
+        # An id is remembered by 16 bytes of hash: a million conversations are listed in about 100 MB.
+        self._seen: dict[bytes, str] = {}
+        self._fresh = 0
+        self._sweep = Sweep()
+        self._passes = 1
+        self._pages = self._rows = 0
+
+    @property
+    def offset(self) -> int | None:
+        """Where the next page begins, or None when the listing is over."""
+        over = self._failed or self._sweep.ended or self._sweep.stopped
+        return None if over else self._sweep.offset
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing that was there all along can be missing."""
+        if self._failed or self.offset is not None:
+            return False
+        return not self._sweep.shrank if self._sweep.stopped else self.missing == 0
+
+    @property
+    def to_the_end(self) -> bool:
+        """Whether the list was followed to its end."""
+        return self._sweep.ended
+
+    @property
+    def order(self) -> Literal["newest_first", "other"] | None:
+        """The order that the list came in; None where it was not followed to its end."""
+        if not self.to_the_end:
+            return None
+        return "newest_first" if self._sweep.newest_first else "other"
+
+    @property
+    def unique(self) -> int:
+        """Conversations seen."""
+        return len(self._seen)
+
+    @property
+    def missing(self) -> int:
+        """How many conversations the API promised and has not shown."""
+        return max(0, self._sweep.totals[0] - self.unique) if self._sweep.totals else 0
+
+    @property
+    def total(self) -> int | None:
+        """The API's latest `total`."""
+        return self._sweep.totals[-1] if self._sweep.totals else None
+
+    def fail(self) -> None:
+        """End the listing where it is: a page could not be had."""
+        self._failed = True
+
+    def take(self, references: Sequence[Reference], total: int) -> News:
+        """Take a page; give what it shows that earlier pages did not."""
+        sweep = self._sweep
+        times = [one.time for one in references if one.time is not None]
+        news = self._note(references, is_old=self.horizon.lies_before(times))
+        sweep.follow(times, self._overlap)
+        sweep.totals.append(total)
+        sweep.offset += len(references)
+        self._pages += 1
+        self._rows += len(references)
+        sweep.stopped = not sweep.ended and self.horizon.allows_stop(sweep, self._fresh)
+        if (sweep.ended or sweep.stopped) and (sweep.shrank or sweep.fell_short) and self._passes < PASSES:
+            self._sweep = Sweep()
+            self._passes += 1
+        return news
+
+    def _note(self, references: Sequence[Reference], *, is_old: bool) -> News:
+        """Remember a page's rows."""
+        sweep, news = self._sweep, News([], [])
+        before = len(sweep.seen)
+        for reference in references:
+            name, status = _hash(reference.conversation_id), intern(reference.status)
+            if name not in self._seen:
+                news.new.append(reference)
+                if reference.conversation_id not in self._known:
+                    self._fresh += self._is_new(reference, is_old=is_old)
+            elif self._seen[name] != status:
+                news.changed.append(reference)
+            self._seen[name] = status
+            sweep.seen.add(name)
+            time = self._now if reference.time is None else reference.time
+            self.newest = time if self.newest is None else max(self.newest, time)
+        sweep.ended = len(sweep.seen) == before
+        return news
+
+    def _is_new(self, reference: Reference, *, is_old: bool) -> bool:
+        """Whether a row lies at or after the horizon; one without a time lies where its page does."""
+        if reference.time is None or self.horizon.start is None:
+            return not is_old
+        return reference.time >= self.horizon.start
+
+    def note(self) -> ListingNote:
+        """Say what was seen, for the manifest."""
+        return ListingNote(
+            scope=self.scope,
+            order=self.order,
+            full=self.to_the_end,
+            since=self._since,
+            pages=self._pages,
+            rows=self._rows,
+            unique=self.unique,
+            total_first=self._sweep.totals[0] if self._sweep.totals else None,
+            total_last=self.total,
+            complete=self.complete,
+        )
+
+
+def _hash(conversation_id: str) -> bytes:
+    return blake2b(conversation_id.encode(), digest_size=16).digest()

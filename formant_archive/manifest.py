@@ -1,0 +1,259 @@
+"""The manifest: one numbered, immutable commit per run, chained by hash to the one before.
+
+Pure: canonical bytes, the hash chain, the parts that a manifest names, and what becomes of the pipeline's state when a
+run's changes are laid on a head (`Changes.on`). Committing, and reading from a store, is `ledger`'s.
+
+Two writers never lock each other out: whoever comes second lays the same `Changes` on the other's head.
+"""
+
+import gzip
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar
+
+from pydantic import ValidationError
+
+from formant_archive.errors import ArchiveDamaged
+from formant_archive.records import Entry, Frozen, Instant, Link, Pending, Probe, Recent, canonical
+
+#: How the counts add up: listed + carried = the sum of these.
+OUTCOMES = (
+    "archived",
+    "archived_without_recording",
+    "gone",
+    "adopted",
+    "already_settled",
+    "other_status",
+    "outside",
+    "pending",
+    "failed",
+)
+Line = TypeVar("Line", Entry, Pending, Recent)
+
+
+class PartLink(Link):
+    """A part that a manifest names, and how many lines are in it."""
+
+    count: int
+
+
+class RunNote(Frozen):
+    """Which run wrote a manifest, and which of its parts this is (the first is 1)."""
+
+    id: str
+    part: int
+    flow: str
+    version: str
+    parameters: dict[str, Any]
+    started_at: Instant
+    committed_at: Instant
+
+
+class ListingNote(Frozen):
+    """What the run's listing has seen so far.
+
+    Attributes:
+        scope: `all` or `agent_id=123`.
+        order: `newest_first` or `other`; None where the listing was not followed to its end.
+        full: Whether it was followed to its end.
+        since: Rows that started before this (epoch ms) were left out.
+        pages: Pages fetched, all passes together.
+        rows: Rows on them.
+        unique: Conversations among them.
+        total_first: The API's `total` on the first page of the last pass.
+        total_last: The API's `total` on the last page.
+        complete: Whether nothing can be missing, see `listing`.
+    """
+
+    scope: str
+    order: Literal["newest_first", "other"] | None
+    full: bool
+    since: int | None
+    pages: int
+    rows: int
+    unique: int
+    total_first: int | None
+    total_last: int | None
+    complete: bool
+
+
+class ScopeNote(Frozen):
+    """How far a scope is.
+
+    Attributes:
+        watermark: Epoch ms. Every conversation that a complete listing of the scope showed and that started before
+            is settled, pending, or of a status that is not archived.
+        total: The API's `total` when the scope was last listed completely.
+        order: The order that its last listing to the end came in.
+        floor: The `since` of its first run, epoch ms: before it nothing is claimed.
+        statuses: The statuses that were archived.
+        recent: The conversations that its listings showed after `watermark - overlap` and that are not pending.
+    """
+
+    watermark: int | None
+    total: int | None
+    order: Literal["newest_first", "other"] | None
+    floor: int | None
+    statuses: tuple[str, ...]
+    recent: PartLink
+
+
+class Manifest(Frozen):
+    """A manifest as it lies in the archive."""
+
+    format: Literal["formant-archive/manifest/1"] = "formant-archive/manifest/1"
+    kind: str = "run"
+    sequence: int
+    previous: Link | None
+    archive_id: str
+    source: str
+    run: RunNote
+    listing: ListingNote
+    counts: dict[str, int]
+    entries: tuple[PartLink, ...]
+    pending: PartLink | None
+    scopes: dict[str, ScopeNote]
+    unsafe_store: bool = False
+
+    def body(self) -> bytes:
+        """Write the manifest's canonical bytes; `unsafe_store` is written only where it is true."""
+        return canonical(self.model_dump(mode="json", exclude=None if self.unsafe_store else {"unsafe_store"}))
+
+    @classmethod
+    def read(cls, body: bytes) -> "Manifest":
+        """Read a manifest.
+
+        Raises:
+            ArchiveDamaged: It is not one.
+        """
+        try:
+            return cls.model_validate_json(body)
+        except ValidationError as fault:
+            raise ArchiveDamaged(f"a manifest does not have the documented form: {_where(fault)}") from None
+
+
+def _where(fault: ValidationError) -> str:
+    """Say which field is wrong, without what was in it."""
+    first = fault.errors(include_input=False, include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+
+
+def digest(body: bytes) -> str:
+    """SHA-256, hex."""
+    return hashlib.sha256(body).hexdigest()
+
+
+def pack(lines: Iterable[Line]) -> tuple[bytes, int]:
+    """Write a part: gzip of JSON lines, the same bytes for the same lines; and how many lines there are."""
+    written = [line.line() for line in lines]
+    return gzip.compress(b"".join(written), mtime=0), len(written)
+
+
+def unpack(body: bytes, kind: type[Line]) -> Iterator[Line]:
+    """Read the lines of a part.
+
+    Raises:
+        ArchiveDamaged: It is no part of that kind.
+    """
+    try:
+        for line in gzip.decompress(body).splitlines():
+            yield kind.model_validate_json(line)
+    except (OSError, EOFError, ValidationError, json.JSONDecodeError):
+        raise ArchiveDamaged(f"a part of the manifests is not lines of {kind.__name__.lower()} data") from None
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The state of a scope in memory: its note, with `recent` read."""
+
+    watermark: int | None = None
+    total: int | None = None
+    order: Literal["newest_first", "other"] | None = None
+    floor: int | None = None
+    statuses: frozenset[str] = frozenset()
+    recent: Mapping[str, Recent] = field(default_factory=dict)
+
+    def horizon(self, overlap: int) -> int | None:
+        """Where a listing's look back ends (epoch ms); None where there is no watermark yet."""
+        return None if self.watermark is None else self.watermark - overlap
+
+    def pruned(self, overlap: int) -> "Scope":
+        """Drop from `recent` what lies before the horizon."""
+        start = self.horizon(overlap)
+        if start is None:
+            return self
+        kept = {name: one for name, one in self.recent.items() if one.time >= start}
+        return replace(self, recent=kept)
+
+    def merged(self, other: "Scope") -> "Scope":
+        """Join what two writers know of the scope; where they differ, the one that claims less counts."""
+        marks = [mark for mark in (self.watermark, other.watermark) if mark is not None]
+        totals = [total for total in (self.total, other.total) if total is not None]
+        both = dict(other.recent)
+        for name, one in self.recent.items():
+            both[name] = one if one.settled or name not in both else both[name]
+        return Scope(
+            watermark=max(marks, default=None),
+            total=min(totals, default=None),
+            order=self.order if self.order == other.order else "other",
+            floor=None if self.floor is None or other.floor is None else min(self.floor, other.floor),
+            statuses=self.statuses & other.statuses,
+            recent=both,
+        )
+
+
+@dataclass(frozen=True)
+class State:
+    """All that the pipeline remembers between two runs: what the newest manifest hands on."""
+
+    pending: Mapping[str, Pending] = field(default_factory=dict)
+    scopes: Mapping[str, Scope] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a run has done to the state it began from.
+
+    Attributes:
+        scope: The scope that the run listed.
+        before: That scope as the run found it.
+        after: That scope as the run leaves it; the same as `before` where the listing was not complete.
+        settled: Ids that are settled or of another status now, and pending no more.
+        pending: The conversations that the run has touched and that are pending now.
+    """
+
+    scope: str
+    before: Scope
+    after: Scope
+    settled: frozenset[str]
+    pending: Mapping[str, Pending]
+
+    def on(self, state: State, overlap: int) -> State:
+        """Lay the changes on a state: the one the run began from, or another writer's newer one."""
+        theirs = state.scopes.get(self.scope, Scope())
+        after = self.after if theirs == self.before else theirs.merged(self.after)
+        pending = {name: one for name, one in state.pending.items() if name not in self.settled}
+        for name, one in self.pending.items():
+            pending[name] = joined(pending[name], one) if name in pending else one
+        return State(pending, {**state.scopes, self.scope: after.pruned(overlap)})
+
+
+def joined(theirs: Pending, ours: Pending) -> Pending:
+    """Join what two runs know of one pending conversation: ours, with their receipts, probes and scopes."""
+    return ours.model_copy(
+        update={
+            "folder": theirs.folder,
+            "first_seen_at": min(theirs.first_seen_at, ours.first_seen_at),
+            "scopes": tuple(sorted({*theirs.scopes, *ours.scopes})),
+            "conversation": theirs.conversation or ours.conversation,
+            "recording": theirs.recording or ours.recording,
+            "conversation_probes": _all_probes(theirs.conversation_probes, ours.conversation_probes),
+            "recording_probes": _all_probes(theirs.recording_probes, ours.recording_probes),
+        }
+    )
+
+
+def _all_probes(theirs: tuple[Probe, ...], ours: tuple[Probe, ...]) -> tuple[Probe, ...]:
+    return tuple(sorted({*theirs, *ours}, key=lambda probe: probe.at))

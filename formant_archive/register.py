@@ -1,0 +1,106 @@
+"""The register of settled conversations: one record each, written last and never changed.
+
+A record is found by looking in the conversation's folder. Where many are to be looked for, the folder of an agent's day
+is listed instead, a thousand keys a request.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from pydantic import ValidationError
+
+from formant_archive import keys
+from formant_archive.errors import ArchiveDamaged, ObjectMissing
+from formant_archive.manifest import digest
+from formant_archive.records import ArchivedRecording, Entry, Link, Outcome, Pending, Record
+from formant_archive.stores import Store
+
+#: Requests to the store at once where one step needs many.
+STORE_THREADS = 16
+
+
+def find_records(store: Store, conversations: Sequence[Pending]) -> list[Entry]:
+    """Look for the records of conversations; give an entry for each that is settled already."""
+    with ThreadPoolExecutor(STORE_THREADS) as pool:
+        found = pool.map(lambda one: find_record(store, one), conversations)
+        return [entry for entry in found if entry is not None]
+
+
+def find_record(store: Store, conversation: Pending) -> Entry | None:
+    """Look for one conversation's record.
+
+    Raises:
+        ArchiveDamaged: What lies in its place is no record, or another conversation's.
+    """
+    key = conversation.folder + keys.RECORD
+    try:
+        body = store.get(key)
+    except ObjectMissing:
+        return None
+    return _entry(read_record(key, body, conversation.conversation_id), key, body, "adopted")
+
+
+def settled_in(store: Store, day_folder: str) -> frozenset[str]:
+    """Name the conversation folders of an agent's day that hold a record; each ends with `/`."""
+    ending = "/" + keys.RECORD
+    return frozenset(stat.key.removesuffix(keys.RECORD) for stat in store.list(day_folder) if stat.key.endswith(ending))
+
+
+def read_record(key: str, body: bytes, conversation_id: str) -> Record:
+    """Read a record.
+
+    Raises:
+        ArchiveDamaged: It is none, or another conversation's.
+    """
+    try:
+        record = Record.model_validate_json(body)
+    except ValidationError:
+        raise ArchiveDamaged(f"{key} does not have the form of a record") from None
+    if record.conversation_id != conversation_id:
+        raise ArchiveDamaged(f"{key} is the record of another conversation")
+    return record
+
+
+def seal(store: Store, folder: str, record: Record) -> Entry:
+    """Settle a conversation: write its record, or find that another run has done so."""
+    key, body = folder + keys.RECORD, record.body()
+    if store.put(key, body, sha256=digest(body)):
+        return _entry(record, key, body, outcome(record))
+    found = store.get(key)
+    if found == body:
+        # Our own put, whose reply was lost.
+        return _entry(record, key, body, outcome(record))
+    earlier = read_record(key, found, record.conversation_id)
+    if isinstance(record.recording, ArchivedRecording) and not isinstance(earlier.recording, ArchivedRecording):
+        return _supersede(store, folder, record, Link(key=key, sha256=digest(found)))
+    return _entry(earlier, key, found, "adopted")
+
+
+def _supersede(store: Store, folder: str, record: Record, earlier: Link) -> Entry:
+    """Write a second record: the recording was stored while another run sealed its absence."""
+    key = folder + keys.SECOND_RECORD
+    body = record.model_copy(update={"supersedes": earlier}).body()
+    if store.put(key, body, sha256=digest(body)):
+        return _entry(record, key, body, outcome(record))
+    found = store.get(key)
+    return _entry(read_record(key, found, record.conversation_id), key, found, "adopted")
+
+
+def outcome(record: Record) -> Outcome:
+    """Name what has become of a conversation."""
+    if record.conversation is None:
+        return "gone"
+    return "archived" if isinstance(record.recording, ArchivedRecording) else "archived_without_recording"
+
+
+def _entry(record: Record, key: str, body: bytes, outcome: Outcome) -> Entry:
+    return Entry(
+        conversation_id=record.conversation_id,
+        agent_id=record.agent_id,
+        start_timestamp=record.start_timestamp,
+        status=record.status,
+        outcome=outcome,
+        record_key=key,
+        record_sha256=digest(body),
+        objects=record.objects,
+    )

@@ -1,0 +1,94 @@
+"""The settings: one frozen object, built once from the environment or `.env`. Nothing else reads the environment."""
+
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from formant_archive.errors import UsageError
+from formant_archive.policy import Policy
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Settings(BaseSettings):
+    """What the user decided.
+
+    Attributes:
+        formant_api_key: The key of one FormantAI workspace; not needed to read an archive.
+        formant_base_url: Where the API is.
+        archive_url: `s3://bucket/prefix`, `file:///path` or a plain path.
+        archive_statuses: Conversations of these statuses are archived; separated by commas.
+        archive_grace_hours: From the end of a call until what never came may be called absent.
+        archive_probe_minutes: Between two questions for what was not there; doubles up to six hours.
+        archive_results_wait_minutes: From the end of a call until a body without results is taken as it is.
+        archive_overlap_hours: How far behind the watermark a listing looks again.
+        archive_concurrency: Requests at once in a process.
+        archive_allow_unsafe_store: Live with a store that ignores `If-None-Match: *`. One writer only, then.
+    """
+
+    model_config = SettingsConfigDict(
+        env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True, env_ignore_empty=True
+    )
+
+    formant_api_key: SecretStr | None = None
+    formant_base_url: Text = "https://api.voice.formantai.com"
+    archive_url: Text
+    archive_statuses: Annotated[frozenset[Text], NoDecode, Field(min_length=1)] = frozenset({"completed"})
+    archive_grace_hours: Annotated[float, Field(ge=0, le=87_600)] = 72
+    archive_probe_minutes: Annotated[float, Field(ge=0, le=525_600)] = 15
+    archive_results_wait_minutes: Annotated[float, Field(ge=0, le=525_600)] = 30
+    archive_overlap_hours: Annotated[float, Field(ge=0, le=87_600)] = 6
+    archive_concurrency: Annotated[int, Field(ge=1, le=256)] = 16
+    archive_allow_unsafe_store: bool = False
+
+    @field_validator("archive_statuses", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return frozenset(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @property
+    def source(self) -> str:
+        """The API's base URL, as records and manifests name it."""
+        return self.formant_base_url.rstrip("/")
+
+    @property
+    def policy(self) -> Policy:
+        """The rules of waiting, as the core takes them."""
+        return Policy(
+            statuses=self.archive_statuses,
+            grace=timedelta(hours=self.archive_grace_hours),
+            probe_interval=timedelta(minutes=self.archive_probe_minutes),
+            results_wait=timedelta(minutes=self.archive_results_wait_minutes),
+            overlap=timedelta(hours=self.archive_overlap_hours),
+        )
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Build the settings from the environment.
+
+    Args:
+        overrides: Settings that were given in another way, as on the command line; None means not given.
+
+    Raises:
+        UsageError: One is missing or wrong; it is named, its value is not shown.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]  # pydantic checks them
+    except ValidationError as fault:
+        raise UsageError(_sentence(fault)) from None
+
+
+def _sentence(fault: ValidationError) -> str:
+    """Name the settings that are missing or wrong, and what to do."""
+    wrong = []
+    for error in fault.errors(include_input=False, include_url=False, include_context=False):
+        name = str(error["loc"][0]).upper()
+        wrong.append(f"{name} is not set" if error["type"] == "missing" else f"{name}: {_lower(error['msg'])}")
+    return f"{'; '.join(wrong)}. Set it in the environment or in .env; the README lists all settings"
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,177 @@
+"""Where the archive's bytes are kept: a few verbs over keys, the same for a bucket and a directory.
+
+A store knows keys and bytes, never conversations. Every store keeps these rules, and one suite
+(`tests/stores/test_contract.py`) proves them for each:
+
+- An object is created once, whole or not at all, and never overwritten or deleted.
+  There is no verb for either.
+- `put` of a key that is taken changes nothing and answers `False`; the caller looks at what is there.
+- An object is stored only when its bytes hash to the SHA-256 that came with it.
+- Errors are `StoreError`s, also in the middle of a stream.
+- Every method may be called from many threads at once.
+- A key is one or more parts with `/` between them, none of them empty, `.` or `..`. Any other is a
+  `ValueError`: it is a mistake of ours, and could leave a directory.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import BinaryIO, Protocol
+from urllib.parse import unquote
+
+from pydantic import BaseModel
+
+from formant_archive.errors import UsageError
+
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+_CHUNK = 1 << 20
+
+
+class Stat(BaseModel, frozen=True):
+    """What a store says of an object without reading it.
+
+    Attributes:
+        key: The object's key, relative to the archive.
+        size: Bytes.
+        sha256: Hex digest from the object's metadata, as its writer gave it; None where the store keeps none.
+    """
+
+    key: str
+    size: int
+    sha256: str | None = None
+
+
+class Store(Protocol):
+    """Keys and bytes of one archive."""
+
+    @property
+    def url(self) -> str:
+        """Where the archive is, as `ARCHIVE_URL` spells it, without secrets."""
+        ...
+
+    def put(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> bool:
+        """Store `body` under `key` unless the key is taken; say whether this call created it.
+
+        Args:
+            key: Relative to the archive, `/` between its parts.
+            body: Bytes, or a seekable binary file, which is read from its start and left open.
+            sha256: Hex digest of the body.
+
+        Raises:
+            StoreRefused: The store denies it, or the body is not the one that was hashed.
+            StoreUnavailable: It may or may not have been stored; put again to know.
+        """
+        ...
+
+    def get(self, key: str) -> bytes:
+        """Read a whole (small) object.
+
+        Raises:
+            ObjectMissing: Nothing is stored under the key.
+        """
+        ...
+
+    def open(self, key: str) -> AbstractContextManager[BinaryIO]:
+        """Read an object as a stream, from its start.
+
+        Raises:
+            ObjectMissing: Nothing is stored under the key.
+        """
+        ...
+
+    def stat(self, key: str) -> Stat | None:
+        """Say what is stored under the key, or None."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[Stat]:
+        """Yield the objects whose key starts with `prefix`, in no promised order.
+
+        The prefix ends with `/` or is empty. `sha256` is None in what it yields.
+        """
+        ...
+
+
+def check_key(key: str) -> None:
+    """Refuse a key that is not one.
+
+    Raises:
+        ValueError: A part of it is empty, `.` or `..`, or it holds a NUL.
+    """
+    if "\0" in key or not {"", ".", ".."}.isdisjoint(key.split("/")):
+        raise ValueError(f"not a key: {key!r}")
+
+
+def check_prefix(prefix: str) -> None:
+    """Refuse a prefix that is neither empty nor a key and a `/`.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if prefix:
+        check_key(prefix.removesuffix("/"))
+        if not prefix.endswith("/"):
+            raise ValueError(f"not a prefix, it ends without '/': {prefix!r}")
+
+
+def chunks(body: bytes | BinaryIO) -> Iterator[bytes]:
+    """Yield a body from its start, a mebibyte at a time; a file is left open."""
+    if isinstance(body, bytes):
+        yield body
+        return
+    body.seek(0)
+    while chunk := body.read(_CHUNK):
+        yield chunk
+
+
+def open_store(url: str) -> Store:
+    """Open the archive at `s3://bucket/prefix`, `file:///path` or a plain path.
+
+    It is not asked anything yet, and nothing is made there.
+
+    Raises:
+        UsageError: The address is none of these.
+        StoreRefused: AWS's own settings (profile, configuration files) cannot be used.
+    """
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme.lower() == "s3":
+        return _bucket(rest)
+    if separator and scheme.lower() == "file":
+        return _directory(_local_path(rest))
+    if separator or url.startswith(("s3:", "file:")):
+        # Only the scheme is repeated: some tools' addresses hold a password.
+        scheme = url.partition(":")[0]
+        raise UsageError(f"ARCHIVE_URL begins with {scheme}: use s3://bucket/prefix, file:///path or a path")
+    return _directory(url)
+
+
+def _bucket(rest: str) -> Store:
+    bucket, _, prefix = rest.partition("/")
+    if not bucket:
+        raise UsageError("ARCHIVE_URL names no bucket: use s3://bucket/prefix")
+    if not _BUCKET.fullmatch(bucket):
+        raise UsageError("ARCHIVE_URL: what follows s3:// is not a bucket's name: use s3://bucket/prefix, nothing else")
+    try:
+        check_prefix(prefix.rstrip("/") + "/" if prefix.rstrip("/") else "")
+    except ValueError:
+        raise UsageError("ARCHIVE_URL: the prefix has an empty part, '.' or '..': use s3://bucket/prefix") from None
+
+    # Imported here so that a directory archive needs no boto3 at start (0.4 s).
+    from formant_archive.stores.s3 import S3Store
+
+    return S3Store(bucket, prefix)
+
+
+def _local_path(rest: str) -> str:
+    path = unquote(rest)
+    if not path.startswith("/"):
+        raise UsageError("ARCHIVE_URL: file:// needs a whole path, with three slashes: file:///path")
+    return path
+
+
+def _directory(path: str) -> Store:
+    if not path.strip() or "\0" in path:
+        raise UsageError("ARCHIVE_URL is empty or no path: use s3://bucket/prefix, file:///path or a path")
+
+    from formant_archive.stores.directory import DirectoryStore
+
+    return DirectoryStore(path)

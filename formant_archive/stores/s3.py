@@ -1,0 +1,374 @@
+"""An archive in an S3-compatible bucket, under the rules of `formant_archive.stores`.
+
+- One object is one conditional `PutObject`: `If-None-Match: *` and a SHA-256 that the server checks. No
+  transfer manager, which cannot send the condition, and no multipart upload, whose hash would not be the
+  object's own.
+- 412 means *taken*, also by this very call: botocore repeats a put whose reply was lost. 409 means that
+  another put of the key is under way; botocore does not repeat it, so it is repeated here.
+- Not every server checks the hash, so a body is hashed here before it is sent (1 ms a megabyte).
+- No error of botocore or urllib3 leaves this module, and none is chained to ours: their texts can name
+  proxies and endpoints with passwords in them.
+"""
+
+import hashlib
+import io
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from typing import TYPE_CHECKING, BinaryIO
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ChecksumError,
+    ClientError,
+    ConnectionError,  # noqa: A004
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+    MetadataRetrievalError,
+    NoCredentialsError,
+    ProfileNotFound,
+    SSLError,
+)
+from botocore.response import StreamingBody
+from tenacity import (
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random_exponential,
+)
+from urllib3.exceptions import HTTPError
+
+from formant_archive.errors import ObjectMissing, StoreError, StoreRefused, StoreUnavailable, UnsafeStore
+from formant_archive.stores import Stat, check_key, check_prefix, chunks
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+
+_CONFIG = Config(
+    retries={"mode": "standard", "total_max_attempts": 5},
+    connect_timeout=5,  # seconds
+    read_timeout=60,
+    tcp_keepalive=True,
+    max_pool_connections=64,
+    # Not every server knows the checksums that boto3 adds by itself; ours is always sent.
+    request_checksum_calculation="when_required",
+    response_checksum_validation="when_required",
+    s3={"payload_signing_enabled": True},
+)
+_BUFFER = 256 * 1024
+_CONFLICT_ATTEMPTS = 10
+_CONFLICT_SECONDS = 30.0
+
+_CONFLICTS = {"ConditionalRequestConflict", "OperationAborted"}
+_UNAVAILABLE = {
+    "SlowDown",
+    "RequestTimeout",
+    "RequestTimeTooSkewed",
+    "IncompleteBody",
+    # The body was hashed here a moment ago: it was damaged on its way.
+    "BadDigest",
+    "XAmzContentSHA256Mismatch",
+    "XAmzContentChecksumMismatch",
+} | _CONFLICTS
+
+_CREDENTIALS = "the credentials are refused: renew or correct them"
+_REGION = "the bucket is in another region: set AWS_REGION to it"
+_NO_BUCKET = "there is no such bucket at this endpoint: create it, or correct ARCHIVE_URL or AWS_ENDPOINT_URL_S3"
+_REFUSED = {
+    "NoSuchBucket": _NO_BUCKET,
+    "404": _NO_BUCKET,
+    "NotFound": _NO_BUCKET,
+    "InvalidAccessKeyId": _CREDENTIALS,
+    "SignatureDoesNotMatch": _CREDENTIALS,
+    "ExpiredToken": "the credentials have expired: renew them",
+    "ExpiredTokenException": "the credentials have expired: renew them",
+    "InvalidToken": _CREDENTIALS,
+    "PermanentRedirect": _REGION,
+    "AuthorizationHeaderMalformed": _REGION,
+    "301": _REGION,
+    "InvalidObjectState": "the object is in cold storage: restore it first",
+    "EntityTooLarge": "the object is larger than the store takes in one piece",
+}
+_LISTING_HELPS = "; without s3:ListBucket a missing object is denied too"
+
+
+class S3Store:
+    """The archive under one prefix of one bucket.
+
+    Args:
+        bucket: Its name.
+        prefix: Empty, or `a/b`; a slash before or after it changes nothing.
+        client: boto3's; by default one made by `connect`.
+        sleep: Waits so many seconds between two puts that met a conflict.
+
+    Raises:
+        StoreRefused: AWS's own settings (profile, configuration files) cannot be used.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str,
+        client: "S3Client | None" = None,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._bucket = bucket
+        self._prefix = prefix.strip("/")
+        self._base = f"{self._prefix}/" if self._prefix else ""
+        self._bucket_seen = False
+        self._sleep = sleep
+        self._client = client or self._connected()
+
+    @property
+    def url(self) -> str:
+        """`s3://bucket/prefix`."""
+        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+
+    def put(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> bool:
+        """Store `body` under `key` unless the key is taken; see `Store.put`.
+
+        Raises:
+            UnsafeStore: The store says that it does not know conditional writes.
+        """
+        check_key(key)
+        _verify(body, sha256)
+        retrying = Retrying(
+            retry=retry_if_exception(_is_conflict),
+            wait=wait_random_exponential(multiplier=0.05, max=5),
+            stop=stop_after_attempt(_CONFLICT_ATTEMPTS) | stop_after_delay(_CONFLICT_SECONDS),
+            sleep=self._sleep,
+            reraise=True,
+        )
+        with self._plainly("s3:PutObject"):
+            return retrying(self._put_once, key, body, sha256)
+
+    def get(self, key: str) -> bytes:
+        """Read a whole object; see `Store.get`."""
+        body = self._body(key)
+        with closing(body), self._plainly("s3:GetObject"):
+            return body.read()
+
+    @contextmanager
+    def open(self, key: str) -> Iterator[BinaryIO]:
+        """Read an object as a stream, not seekable; see `Store.open`."""
+        reader = _Reader(self._body(key), self._plainly)
+        with closing(io.BufferedReader(reader, _BUFFER)) as file:
+            yield file
+
+    def stat(self, key: str) -> Stat | None:
+        """Say what is stored under the key, or None; see `Store.stat`."""
+        check_key(key)
+        found = self._head(key)
+        if found is None:
+            self._require_bucket()
+            return None
+        return Stat(key=key, size=found["ContentLength"], sha256=found["Metadata"].get("sha256"))
+
+    def list(self, prefix: str) -> Iterator[Stat]:
+        """Yield the objects whose key starts with `prefix`, a thousand a request; see `Store.list`."""
+        check_prefix(prefix)
+        return self._listed(prefix)
+
+    def _connected(self) -> "S3Client":
+        with self._plainly("s3:ListBucket"):
+            return connect()
+
+    def _put_once(self, key: str, body: bytes | BinaryIO, sha256: str) -> bool:
+        if not isinstance(body, bytes):
+            body.seek(0)
+        try:
+            self._client.put_object(
+                Bucket=self._bucket,
+                Key=self._base + key,
+                Body=body,
+                IfNoneMatch="*",
+                # Ceph 20 ignores the value where the algorithm is not named too.
+                ChecksumAlgorithm="SHA256",
+                ChecksumSHA256=b64encode(bytes.fromhex(sha256)).decode(),
+                Metadata={"sha256": sha256},
+            )
+        except ClientError as error:
+            if _status(error) == 412:
+                return False
+            raise
+        return True
+
+    def _body(self, key: str) -> StreamingBody:
+        check_key(key)
+        with self._plainly("s3:GetObject"):
+            try:
+                return self._client.get_object(Bucket=self._bucket, Key=self._base + key)["Body"]
+            except ClientError as error:
+                # Not any 404: a proxy's page must not pass for an answer of the store.
+                if _code(error) == "NoSuchKey":
+                    raise ObjectMissing(f"nothing is stored under {self.url}/{key}") from None
+                raise
+
+    def _head(self, key: str) -> "HeadObjectOutputTypeDef | None":
+        with self._plainly("s3:GetObject"):
+            try:
+                return self._client.head_object(Bucket=self._bucket, Key=self._base + key)
+            except ClientError as error:
+                if _status(error) == 404:
+                    return None
+                raise
+
+    def _require_bucket(self) -> None:
+        """Tell a missing bucket from a missing object, once: the answer to a HEAD of either is a bare 404."""
+        if self._bucket_seen:
+            return
+        with self._plainly("s3:ListBucket"):
+            try:
+                self._client.head_bucket(Bucket=self._bucket)
+            except ClientError as error:
+                # A bucket that denies to be asked is there.
+                if _status(error) != 403:
+                    raise
+        self._bucket_seen = True
+
+    def _listed(self, prefix: str) -> Iterator[Stat]:
+        with self._plainly("s3:ListBucket"):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._base + prefix
+            )
+            for page in pages:
+                for found in page.get("Contents", []):
+                    # A console's "folder" is an empty object with a slash at its end: nothing of an archive.
+                    if not found["Key"].endswith("/"):
+                        yield Stat(key=found["Key"].removeprefix(self._base), size=found["Size"])
+
+    @contextmanager
+    def _plainly(self, permission: str) -> Iterator[None]:
+        try:
+            yield
+        except ClientError as error:
+            raise self._told_answer(error, permission) from None
+        except (BotoCoreError, HTTPError, OSError) as error:
+            raise self._told_failure(error) from None
+
+    def _told_answer(self, error: ClientError, permission: str) -> StoreError:
+        code, status = _code(error), _status(error)
+        if permission == "s3:PutObject" and _names_condition(error):
+            return UnsafeStore(
+                f"{self.url}: the store does not know If-None-Match, so one writer could overwrite another:"
+                f" use a store that does ({status} {code})"
+            )
+        if status >= 500 or status in (408, 429) or code in _UNAVAILABLE:
+            return StoreUnavailable(f"{self.url}: {_busy(code)} ({status} {code})")
+        if code in _REFUSED:
+            return StoreRefused(f"{self.url}: {_REFUSED[code]} ({status} {code})")
+        if status == 403:
+            return StoreRefused(f"{self.url}: {_denied(permission)} ({status} {code})")
+        return StoreRefused(f"{self.url}: the store refuses the request ({status} {code})")
+
+    def _told_failure(self, error: Exception) -> StoreError:
+        name = type(error).__name__
+        if isinstance(error, SSLError) and "CERTIFICATE" in str(error):
+            return StoreRefused(f"{self.url}: {self._host} shows a certificate that is not trusted: set AWS_CA_BUNDLE")
+        if not isinstance(error, BotoCoreError) or isinstance(error, _BROKEN):
+            return StoreUnavailable(f"{self.url}: no whole answer from {self._host} ({name})")
+        return StoreRefused(f"{self.url}: {_unusable(error)} ({name})")
+
+    @property
+    def _host(self) -> str:
+        # Not the whole endpoint: it may hold a name and a password.
+        return urlsplit(self._client.meta.endpoint_url).netloc.rpartition("@")[2]
+
+
+_BROKEN = (
+    ConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+    ChecksumError,
+    FlexibleChecksumError,
+    MetadataRetrievalError,
+)
+
+
+def connect() -> "S3Client":
+    """Make a client by the SDK's own rules for credentials, region, profile and endpoint.
+
+    Where an endpoint is set, botocore puts the bucket into the path, unless AWS's configuration file says
+    `addressing_style = virtual`.
+    """
+    return boto3.session.Session().client("s3", config=_CONFIG)
+
+
+class _Reader(io.RawIOBase):
+    """A response's body whose reading fails with this project's errors, at whatever byte."""
+
+    def __init__(self, body: StreamingBody, plainly: Callable[[str], AbstractContextManager[None]]) -> None:
+        self._body = body
+        self._plainly = plainly
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        view = memoryview(buffer)
+        with self._plainly("s3:GetObject"):
+            chunk = self._body.read(len(view))
+        view[: len(chunk)] = chunk
+        return len(chunk)
+
+    def close(self) -> None:
+        self._body.close()
+        super().close()
+
+
+def _verify(body: bytes | BinaryIO, sha256: str) -> None:
+    digest = hashlib.sha256()
+    for chunk in chunks(body):
+        digest.update(chunk)
+    if digest.hexdigest() != sha256:
+        raise StoreRefused("the body is not the one that was hashed: nothing was stored")
+
+
+def _status(error: ClientError) -> int:
+    return error.response["ResponseMetadata"]["HTTPStatusCode"]
+
+
+def _code(error: ClientError) -> str:
+    return error.response["Error"].get("Code", "")
+
+
+def _is_conflict(error: BaseException) -> bool:
+    return isinstance(error, ClientError) and _code(error) in _CONFLICTS
+
+
+def _names_condition(error: ClientError) -> bool:
+    """Whether the server refuses `If-None-Match`: in words, or by a 501 that names no other header."""
+    words = " ".join(str(value) for value in error.response["Error"].values()).lower()
+    if "if-none-match" in words or "conditional" in words:
+        return _status(error) in (400, 501)
+    return _status(error) == 501 and "x-amz-" not in words
+
+
+def _busy(code: str) -> str:
+    if code == "RequestTimeTooSkewed":
+        return "this machine's clock and the store's differ: set the clock"
+    if code in _CONFLICTS:
+        return "another put of the same key did not end: run again"
+    return "the store is busy or failing: run again"
+
+
+def _denied(permission: str) -> str:
+    hint = _LISTING_HELPS if permission == "s3:GetObject" else ""
+    return f"access is denied: the role needs {permission}{hint}"
+
+
+def _unusable(error: BotoCoreError) -> str:
+    if isinstance(error, NoCredentialsError):
+        return "no credentials found: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret, or use a role"
+    if isinstance(error, ProfileNotFound):
+        return "AWS_PROFILE names a profile that is in none of AWS's configuration files: correct it"
+    return "AWS's settings cannot be used: correct profile, credentials, region and endpoint"

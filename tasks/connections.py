@@ -1,0 +1,58 @@
+"""The process's one client and one store, made from the settings.
+
+One client, so that all threads share its pacer and its limit of requests at once.
+"""
+
+from functools import cache
+from threading import Lock
+
+from prefect.blocks.system import Secret
+
+from formant_archive.client import FormantClient
+from formant_archive.errors import UsageError
+from formant_archive.settings import Settings, load_settings
+from formant_archive.stores import Store, open_store
+
+#: The Prefect block that holds the API key where the environment does not.
+API_KEY_BLOCK = "formant-api-key"
+
+_lock = Lock()
+
+
+def client() -> FormantClient:
+    """Give the process's client of the API.
+
+    Raises:
+        UsageError: There is no API key, neither in the environment nor in the Secret block.
+    """
+    with _lock:
+        return _client(load_settings())
+
+
+def store() -> Store:
+    """Give the process's store of the archive."""
+    with _lock:
+        return _store(load_settings().archive_url)
+
+
+@cache
+def _client(settings: Settings) -> FormantClient:
+    return FormantClient(settings.formant_base_url, api_key(settings), concurrency=settings.archive_concurrency)
+
+
+@cache
+def _store(url: str) -> Store:
+    return open_store(url)
+
+
+def api_key(settings: Settings) -> str:
+    """Find the API key: in the environment, else in the Secret block."""
+    if settings.formant_api_key is not None:
+        return settings.formant_api_key.get_secret_value()
+    try:
+        block = Secret.load(API_KEY_BLOCK, _sync=True)
+    except ValueError:
+        raise UsageError(
+            f"FORMANT_API_KEY is not set, and Prefect has no Secret block named {API_KEY_BLOCK}: set one of them"
+        ) from None
+    return str(block.get())

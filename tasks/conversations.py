@@ -1,0 +1,100 @@
+"""Conversations: listing them, fetching their transcripts and recordings, sealing their records.
+
+A task is a page of the list, not a conversation: it works through up to a hundred with a few threads of its own, and a
+conversation that goes wrong never fails its page. What one of them downloads is in `formant_archive.capture`.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from prefect import task
+
+from formant_archive import capture, register, settlement
+from formant_archive.client import Page
+from formant_archive.errors import ApiUnavailable
+from formant_archive.records import Entry, Pending, Record
+from formant_archive.settings import load_settings
+from formant_archive.settlement import Answer
+from tasks import connections
+from tasks.retries import ON_OUTAGE
+
+#: Threads of one page. The client bounds the requests at once of the whole process.
+THREADS = 8
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def clock() -> datetime:
+    """Our clock: UTC."""
+    return datetime.now(UTC)
+
+
+def _each(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Work through a page with a few threads; the first error that is raised ends it."""
+    pool = ThreadPoolExecutor(THREADS)
+    try:
+        return list(pool.map(work, items))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@task(task_run_name="list-from-{offset}", tags=["formant-api"], **ON_OUTAGE)
+def list_page(agent_id: int | None, offset: int) -> Page:
+    """List one page of conversations."""
+    return connections.client().list_page(agent_id=agent_id, offset=offset)
+
+
+@task(task_run_name="read-folders", **ON_OUTAGE)
+def read_folders(folders: list[str]) -> dict[str, frozenset[str]]:
+    """List which conversations of some agents' days have a record."""
+    store = connections.store()
+    return dict(zip(folders, _each(lambda folder: register.settled_in(store, folder), folders), strict=True))
+
+
+@task(task_run_name="find-records", **ON_OUTAGE)
+def find_records(conversations: list[Pending]) -> list[Entry]:
+    """Look for the records of conversations that may be settled already."""
+    return register.find_records(connections.store(), conversations)
+
+
+@task(task_run_name="transcripts", tags=["formant-api"], **ON_OUTAGE)
+def archive_transcripts(work: list[Pending]) -> list[Answer]:
+    """Fetch and archive the bodies of a page's conversations, transcripts in them."""
+    client, store, policy = connections.client(), connections.store(), load_settings().policy
+
+    def archive(pending: Pending) -> Answer:
+        if not settlement.wants_conversation(pending, clock(), policy):
+            return Answer()
+        return capture.capture_conversation(client, store, pending, policy=policy, clock=clock)
+
+    return _or_outage(work, _each(archive, work))
+
+
+@task(task_run_name="recordings", tags=["formant-api"], **ON_OUTAGE)
+def archive_recordings(work: list[Pending]) -> list[Answer]:
+    """Download and archive the recordings of a page's conversations."""
+    client, store, policy = connections.client(), connections.store(), load_settings().policy
+
+    def archive(pending: Pending) -> Answer:
+        if not settlement.wants_recording(pending, policy):
+            return Answer()
+        return capture.capture_recording(client, store, pending, policy=policy, clock=clock)
+
+    return _or_outage(work, _each(archive, work))
+
+
+def _or_outage(work: list[Pending], answers: list[Answer]) -> list[Answer]:
+    """Let Prefect try a page again when nothing of it came."""
+    if capture.is_outage(work, answers):
+        raise ApiUnavailable("nothing of this page could be archived: the API or the store is out of reach")
+    return answers
+
+
+@task(task_run_name="seal-records", **ON_OUTAGE)
+def seal_records(records: list[tuple[str, Record]]) -> list[Entry]:
+    """Write the records of conversations that are settled, payloads first."""
+    store = connections.store()
+    return _each(lambda one: register.seal(store, *one), records)

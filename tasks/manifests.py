@@ -1,0 +1,22 @@
+"""Manifests: reading the newest one, and committing the next."""
+
+from prefect import task
+
+from formant_archive import ledger
+from formant_archive.ledger import Draft, Head
+from formant_archive.settings import load_settings
+from tasks import connections
+from tasks.retries import ON_OUTAGE
+
+
+@task(task_run_name="read-head", **ON_OUTAGE)
+def read_head() -> Head:
+    """Read the newest manifest and the state that it hands on."""
+    return ledger.read_head(connections.store())
+
+
+@task(task_run_name="commit-manifest", **ON_OUTAGE)
+def commit_manifest(head: Head, draft: Draft) -> Head:
+    """Write the next manifest."""
+    settings = load_settings()
+    return ledger.commit(connections.store(), head, draft, allow_unsafe=settings.archive_allow_unsafe_store)

@@ -1,0 +1,53 @@
+"""A real S3 protocol on loopback: moto's server, one for the session, one bucket for each test."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import boto3
+import pytest
+from botocore.config import Config
+from moto.server import ThreadedMotoServer
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+@pytest.fixture(scope="session")
+def endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def connected() -> Callable[[str], "S3Client"]:
+    session = boto3.session.Session("test-key", "test-secret", region_name="us-east-1")
+
+    def connect(url: str, attempts: int = 1) -> "S3Client":
+        return session.client(
+            "s3",
+            endpoint_url=url,
+            config=Config(
+                retries={"mode": "standard", "total_max_attempts": attempts},
+                request_checksum_calculation="when_required",
+                max_pool_connections=32,
+                s3={"addressing_style": "path", "payload_signing_enabled": True},
+            ),
+        )
+
+    return connect
+
+
+@pytest.fixture
+def client(endpoint: str, connected: Callable[[str], "S3Client"]) -> "S3Client":
+    return connected(endpoint)
+
+
+@pytest.fixture
+def bucket(client: "S3Client") -> str:
+    name = f"test-{uuid4().hex}"
+    client.create_bucket(Bucket=name)
+    return name

@@ -1,0 +1,155 @@
+"""A store in memory that keeps every rule of the contract and fails on order: the suite's own."""
+
+import hashlib
+import io
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, Literal
+
+from formant_archive.errors import ObjectMissing, StoreError, StoreRefused
+from formant_archive.stores import Stat, check_key, check_prefix, chunks
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+Verb = Literal["put", "get", "open", "read", "stat", "list"]
+
+
+@dataclass(frozen=True)
+class _Fault:
+    verb: Verb
+    error: StoreError
+    after: bool
+    key_contains: str | None
+
+    def meets(self, verb: Verb, key: str, *, after: bool) -> bool:
+        return (self.verb, self.after) == (verb, after) and (self.key_contains or "") in key
+
+
+class MemoryStore:
+    """An archive in memory.
+
+    Attributes:
+        objects: What is stored; a test may look at it, and damage it.
+        calls: How often each verb was called, whatever came of it.
+        puts: The keys of all puts, in their order, whatever came of them.
+    """
+
+    url = "memory:"
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.calls: Counter[str] = Counter()
+        self.puts: list[str] = []
+        self._faults: list[_Fault] = []
+        self._lock = threading.RLock()
+
+    def fail_next(self, verb: Verb, error: StoreError, *, after: bool = False, key_contains: str | None = None) -> None:
+        """Let the next call of a verb fail, once; several orders are met in their order.
+
+        Args:
+            verb: A method's name, or `read`: the next stream breaks off after half of the object.
+            error: What it raises.
+            after: The call is done and then its reply is lost; for `list`: after all but the last object.
+            key_contains: Only a call whose key (or prefix) contains this.
+        """
+        with self._lock:
+            self._faults.append(_Fault(verb, error, after, key_contains))
+
+    @property
+    def faults_left(self) -> int:
+        """How many ordered faults have not happened yet."""
+        return len(self._faults)
+
+    def put(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> bool:
+        with self._lock:
+            self.puts.append(key)
+        with self._call("put", key):
+            data = b"".join(chunks(body))
+            if hashlib.sha256(data).hexdigest() != sha256:
+                raise StoreRefused("the body is not the one that was hashed: nothing was stored")
+            with self._lock:
+                if key in self.objects:
+                    return False
+                self.objects[key] = data
+                return True
+
+    def get(self, key: str) -> bytes:
+        with self._call("get", key):
+            return self._found(key)
+
+    @contextmanager
+    def open(self, key: str) -> Iterator[BinaryIO]:
+        with self._call("open", key):
+            data = self._found(key)
+        with io.BufferedReader(_Stream(data, self._due("read", key, after=False)), 1) as file:
+            yield file
+
+    def stat(self, key: str) -> Stat | None:
+        with self._call("stat", key):
+            data = self.objects.get(key)
+            return None if data is None else Stat(key=key, size=len(data), sha256=_hash(data))
+
+    def list(self, prefix: str) -> Iterator[Stat]:
+        check_prefix(prefix)
+        self.calls["list"] += 1
+        return self._listed(prefix)
+
+    def _listed(self, prefix: str) -> Iterator[Stat]:
+        self._fail("list", prefix, after=False)
+        with self._lock:
+            found = [Stat(key=key, size=len(data)) for key, data in self.objects.items() if key.startswith(prefix)]
+        yield from found[:-1]
+        self._fail("list", prefix, after=True)
+        yield from found[-1:]
+
+    def _found(self, key: str) -> bytes:
+        try:
+            return self.objects[key]
+        except KeyError:
+            raise ObjectMissing(f"nothing is stored under {key}") from None
+
+    @contextmanager
+    def _call(self, verb: Verb, key: str) -> Iterator[None]:
+        check_key(key)
+        with self._lock:
+            self.calls[verb] += 1
+        self._fail(verb, key, after=False)
+        yield
+        self._fail(verb, key, after=True)
+
+    def _fail(self, verb: Verb, key: str, *, after: bool) -> None:
+        if error := self._due(verb, key, after=after):
+            raise error
+
+    def _due(self, verb: Verb, key: str, *, after: bool) -> StoreError | None:
+        with self._lock:
+            for fault in self._faults:
+                if fault.meets(verb, key, after=after):
+                    self._faults.remove(fault)
+                    return fault.error
+        return None
+
+
+class _Stream(io.RawIOBase):
+    """A stream that cannot be sought in, as a bucket's; with an error, it breaks off in its middle."""
+
+    def __init__(self, data: bytes, error: StoreError | None) -> None:
+        self._rest = io.BytesIO(data if error is None else data[: len(data) // 2])
+        self._error = error
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        count = self._rest.readinto(buffer)
+        if count == 0 and self._error:
+            raise self._error
+        return count
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
