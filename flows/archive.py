@@ -47,7 +47,7 @@ InFlight = deque[tuple[list[Pending], Answers, Answers]]
 @flow(
     name="archive-conversations",
     # Two tasks for each page in flight: a page never waits for a worker.
-    task_runner=ThreadPoolTaskRunner(max_workers=2 * PAGES_IN_FLIGHT),
+    task_runner=ThreadPoolTaskRunner(max_workers=2 * PAGES_IN_FLIGHT),  # type: ignore[arg-type]  # Prefect's own hints
     persist_result=False,
 )
 def archive_conversations(

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from prefect import Flow
+from prefect.client.schemas.objects import State
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_SERVER_ANALYTICS_ENABLED,
@@ -29,7 +30,7 @@ def run(flow: Flow[Any, Any], **parameters: Any) -> int:
         raise UsageError("FORMANT_API_KEY is not set. Set it in the environment or in .env")
     with quiet(), cli.ProgressLines() as lines:
         logging.getLogger("prefect.flow_runs").addHandler(lines)
-        state = flow(**parameters, return_state=True)
+        state: State[Any] = flow(**parameters, return_state=True)  # type: ignore[assignment]  # Prefect's own hints
     counts = getattr(state.data, "result", state.data)
     code = int(counts.get("exit_code", 1)) if isinstance(counts, dict) else 1
     cli.end(state.message or state.name, code)

@@ -15,6 +15,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 
+#: A longer duration than this is none: 30,000 years.
+LONGEST_SECONDS = 1e12
+
+
 def instant(text: str) -> datetime:
     """Read a time that the archive wrote."""
     return datetime.fromisoformat(text)
@@ -52,7 +56,10 @@ def _whole_or_none(value: object) -> int | None:
 
 
 def _number_or_none(value: object) -> float | int | None:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) and value == value else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    # Neither NaN nor infinity, nor what no call can last: JSON and arithmetic must hold it.
+    return value if abs(value) < LONGEST_SECONDS else None
 
 
 def _agent_or_none(value: object) -> object:

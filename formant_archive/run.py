@@ -20,16 +20,17 @@ The counts of a manifest add up: whatever `take` or `carried` has shown once is 
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from formant_archive import keys, settlement
+from formant_archive.advance import Advance
+from formant_archive.harvest import Harvest
 from formant_archive.ledger import Draft, Head, check_source
 from formant_archive.listing import Listing
 from formant_archive.manifest import OUTCOMES, Changes, RunNote, Scope
 from formant_archive.policy import Policy
-from formant_archive.records import Entry, Failure, Pending, Recent, Record, Reference, Writer, milliseconds
+from formant_archive.records import Entry, Failure, Pending, Record, Reference, Writer, milliseconds
 from formant_archive.settlement import Answer
 from formant_archive.summary import Summary
 
@@ -62,6 +63,7 @@ class Run:
         policy: The rules of waiting.
         source: The API's base URL.
         now: When the run began.
+        part_size: A manifest is committed every so many conversations.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Run:
         policy: Policy,
         source: str,
         now: datetime,
+        part_size: int = PART_SIZE,
     ) -> None:
         check_source(head, source)
         self.head = head
@@ -91,6 +94,7 @@ class Run:
         self.started_at = now
         self.totals: Counter[str] = Counter()
         self.part = 1
+        self._part_size = part_size
         self._before = head.state.scopes.get(self.scope, Scope())
         self._since = since if self._before.watermark is None else None
         self.listing = Listing(
@@ -102,24 +106,17 @@ class Run:
             full=full or not policy.statuses <= self._before.statuses,
             since=self._since,
         )
-        self._known_records = {
-            name: one for scope in head.state.scopes.values() for name, one in scope.recent.items() if one.settled
+        self._advance = Advance(self._before, self.listing, policy, since=self._since, now=milliseconds(now))
+        self._harvest = Harvest()
+        self._on_record = {
+            name for scope in head.state.scopes.values() for name, one in scope.recent.items() if one.settled
         }
-        self._recent: dict[str, Recent] = {}
+        self._inherited = head.state.pending
         self._shown: set[str] = set()
         self._carried: set[str] = set()
         self._at_work: set[str] = set()
         self._folders: dict[str, frozenset[str]] = {}
         self._alive = self._not_found = 0
-        self._begin_part()
-
-    def _begin_part(self) -> None:
-        self._outcomes: dict[str, str] = {}
-        self._final: Counter[str] = Counter()
-        self._entries: list[Entry] = []
-        self._sealed: set[str] = set()
-        self._dropped: set[str] = set()
-        self._pending: dict[str, Pending] = {}
 
     # What there is to do
 
@@ -127,29 +124,47 @@ class Run:
         """Take a page of the list; give the conversations that may need work, and count the others."""
         news = self.listing.take(references, total)
         wanted = [pending for one in news.new if (pending := self._sort(one, is_new=True))]
-        wanted += [pending for one in news.changed if (pending := self._sort(one, is_new=False))]
-        if len(self._recent) > PART_SIZE:
-            self._forget_old()
-        return wanted
+        return wanted + [pending for one in news.changed if (pending := self._sort(one, is_new=False))]
 
     def _sort(self, reference: Reference, *, is_new: bool) -> Pending | None:
         """Give a listed conversation that may need work; count any other at sight."""
         name = reference.conversation_id
         if name in self._at_work:
             return None
-        pending = self._seen(reference)
-        outcome = self._at_sight(pending)
-        if outcome in {"already_settled", "outside"}:
-            # Final, and most of a long history: counted without its name.
-            self._final[outcome] += is_new
-        elif outcome is not None:
-            self._outcomes[name] = outcome
-        return pending if outcome is None else None
+        is_settled = name in self._on_record or name in self._harvest.sealed
+        if is_settled:
+            self._alive += 1
+            self._advance.remember(reference, settled=True)
+        if is_settled or self._is_outside(reference):
+            if is_new:
+                self._harvest.count("already_settled" if is_settled else "outside")
+            return None
+        return self._sort_unsettled(self._seen(reference))
+
+    def _is_outside(self, reference: Reference) -> bool:
+        is_early = self._since is not None and reference.time is not None and reference.time < self._since
+        return is_early and self._known(reference.conversation_id) is None
+
+    def _sort_unsettled(self, pending: Pending) -> Pending | None:
+        if self.policy.is_open(pending.status):
+            self._wait(pending.model_copy(update={"reason": "open", "failed": False, "message": None}))
+        elif pending.status not in self.policy.statuses:
+            self._drop(pending)
+        elif pending.is_due(self.started_at):
+            return self._take_on(pending)
+        else:
+            self._wait(pending)
+        return None
+
+    def _take_on(self, pending: Pending) -> Pending:
+        """From here until its outcome is known, a conversation is at work."""
+        self._at_work.add(pending.conversation_id)
+        self._harvest.begin(pending)
+        return pending
 
     def _seen(self, reference: Reference) -> Pending:
         """Join a row with what is known of its conversation."""
-        name = reference.conversation_id
-        known = self._known(name)
+        known = self._known(reference.conversation_id)
         if known is None:
             return Pending(
                 **reference.model_dump(),
@@ -157,31 +172,12 @@ class Run:
                 first_seen_at=self.started_at,
                 scopes=(self.scope,),
             )
-        self._shown.add(name)
+        self._shown.add(reference.conversation_id)
         scopes = tuple(sorted({*known.scopes, self.scope}))
         return known.model_copy(update={**reference.model_dump(), "scopes": scopes})
 
     def _known(self, name: str) -> Pending | None:
-        return self._pending.get(name) or self.head.state.pending.get(name)
-
-    def _at_sight(self, pending: Pending) -> str | None:
-        """Say what becomes of a listed conversation without asking anybody, or None."""
-        name = pending.conversation_id
-        if name in self._known_records or name in self._sealed:
-            self._alive += 1
-            self._remember(pending, settled=True)
-            return "already_settled"
-        if self._is_outside(pending):
-            return "outside"
-        if self.policy.is_open(pending.status):
-            return self._wait(pending.model_copy(update={"reason": "open", "failed": False, "message": None}))
-        if pending.status not in self.policy.statuses:
-            return self._drop(pending)
-        return None if pending.is_due(self.started_at) else self._wait(pending)
-
-    def _is_outside(self, pending: Pending) -> bool:
-        is_new = self._known(pending.conversation_id) is None
-        return is_new and self._since is not None and pending.time is not None and pending.time < self._since
+        return self._harvest.pending.get(name) or self.head.state.pending.get(name)
 
     def unread_folders(self, wanted: Iterable[Pending]) -> list[str]:
         """Name the folders of agents' days to list, so that history is not looked up one by one."""
@@ -212,43 +208,40 @@ class Run:
         """Whether a record that is found is adopted, not just counted: no complete listing has passed it yet."""
         start = self._before.horizon(self.policy.overlap_ms)
         is_recent = start is None or (pending.time is not None and pending.time >= start)
-        return is_recent or self._known(pending.conversation_id) is not None
+        return is_recent or pending.conversation_id in self._inherited
 
     def adopt(self, entries: Iterable[Entry]) -> None:
         """Take the entries of conversations that turned out to be settled: a crashed run's or another run's work."""
         for entry in entries:
             self._alive += 1
-            self._name(entry, self._at(entry))
+            self._settle(entry)
 
     def begin(self, wanted: Iterable[Pending]) -> list[Pending]:
         """Give what is to be fetched now of the conversations that may need work."""
         work = []
         for pending in wanted:
             name = pending.conversation_id
-            if name in self._sealed:
+            if name not in self._at_work:
                 continue
             if self._is_history(pending) and self._has_record(pending):
-                self._final["already_settled"] += 1
-                self._outcomes.pop(name, None)
                 self._alive += 1
-                self._sealed.add(name)
-                continue
-            self._at_work.add(name)
-            self._pending[name] = pending
-            work.append(pending)
+                self._at_work.discard(name)
+                self._harvest.pass_by(name)
+            else:
+                work.append(pending)
         return work
 
     def carried(self) -> Iterator[list[Pending]]:
         """Give the pending conversations that the listing did not show, in batches; count those that must wait."""
         due = []
-        for name, pending in self.head.state.pending.items():
+        for name, pending in self._inherited.items():
             if name in self._shown or not self._covers(pending):
                 continue
             self._carried.add(name)
             if pending.is_due(self.started_at) and not self._is_free_to_watch(pending):
-                due.append(pending)
+                due.append(self._take_on(pending))
             else:
-                self._outcomes[name] = self._wait(pending)
+                self._wait(pending)
         for start in range(0, len(due), BATCH_SIZE):
             yield due[start : start + BATCH_SIZE]
 
@@ -268,29 +261,25 @@ class Run:
     ) -> list[tuple[str, Record]]:
         """Take the answers; give the records to seal, each with its folder. The others stay pending."""
         self._weigh(work, conversations)
+        may_be_gone = self._alive > self._not_found
         records = []
         for before, conversation, recording in zip(work, conversations, recordings, strict=True):
             pending = settlement.with_answers(before, conversation, recording, self.policy)
-            name = pending.conversation_id
-            self._pending[name] = pending
+            self._harvest.begin(pending)
+            verdict = settlement.judge(pending, conversation, may_be_gone=may_be_gone, policy=self.policy)
             if self._is_other(pending):
-                self._at_work.discard(name)
-                self._outcomes[name] = self._drop(pending)
-                continue
-            verdict = settlement.judge(
-                pending, conversation, may_be_gone=self._alive > self._not_found, policy=self.policy
-            )
-            if verdict.is_settled:
+                self._drop(pending)
+            elif verdict.is_settled:
                 record = settlement.record(pending, verdict, source=self.source, writer=self.writer, now=now)
                 records.append((pending.folder, record))
             else:
-                self._keep(settlement.waiting(pending, (conversation, recording), now, self.policy))
+                self._wait(settlement.waiting(pending, (conversation, recording), now, self.policy))
         return records
 
     def _weigh(self, work: Sequence[Pending], conversations: Sequence[Answer]) -> None:
         """Count the archive's own conversations that answer, against those that are not found."""
         for pending, answer in zip(work, conversations, strict=True):
-            self._alive += answer.answered and pending.conversation_id in self.head.state.pending
+            self._alive += answer.answered and pending.conversation_id in self._inherited
             self._not_found += answer.probe is not None and answer.probe.error_type == "not_found"
 
     def _is_other(self, pending: Pending) -> bool:
@@ -299,90 +288,45 @@ class Run:
 
     def settle(self, records: Sequence[tuple[str, Record]], entries: Sequence[Entry], now: datetime) -> None:
         """Take the entries of the records that were sealed; a conversation without one stays pending, failed."""
-        sealed = {entry.conversation_id: entry for entry in entries}
-        for _, record in records:
-            entry = sealed.get(record.conversation_id)
-            if entry is not None:
-                self._name(entry, self._at(entry))
-                continue
-            failure = Failure(reason="unavailable", message="its record could not be stored")
-            pending = self._pending[record.conversation_id]
-            self._keep(settlement.waiting(pending, [Answer(failure=failure)], now, self.policy))
+        for entry in entries:
+            self._settle(entry)
+        failure = Answer(failure=Failure(reason="unavailable", message="its record could not be stored"))
+        for name in {record.conversation_id for _, record in records} - self._harvest.sealed:
+            self._wait(settlement.waiting(self._harvest.pending[name], [failure], now, self.policy))
 
-    def _keep(self, pending: Pending) -> None:
-        self._at_work.discard(pending.conversation_id)
-        self._outcomes[pending.conversation_id] = self._wait(pending)
-
-    def _wait(self, pending: Pending) -> str:
-        name = pending.conversation_id
-        self._pending[name] = pending
-        self._dropped.discard(name)
-        self._recent.pop(name, None)
-        return "failed" if pending.failed else "pending"
-
-    def _drop(self, pending: Pending) -> str:
-        """A conversation of a status that is not archived is pending no more."""
-        name = pending.conversation_id
-        if self._known(name) is not None:
-            self._pending.pop(name, None)
-            self._dropped.add(name)
-        self._remember(pending, settled=False)
-        return "other_status"
-
-    def _at(self, entry: Entry) -> Pending | Entry:
-        return self._known(entry.conversation_id) or entry
-
-    def _name(self, entry: Entry, seen: Pending | Entry) -> None:
-        """Name a settled conversation in the manifest."""
+    def _settle(self, entry: Entry) -> None:
         name = entry.conversation_id
-        self._entries.append(entry)
-        self._sealed.add(name)
+        known = self._known(name)
+        self._harvest.settle(entry)
         self._at_work.discard(name)
-        self._pending.pop(name, None)
-        self._outcomes[name] = entry.outcome
-        time = seen.time if isinstance(seen, Pending) else entry.start_timestamp
-        if name not in self._carried:
-            self._remember_at(name, time, settled=True)
+        if known is not None and self.scope in known.scopes:
+            self._advance.remember(known, settled=True)
 
-    def _remember(self, pending: Pending, *, settled: bool) -> None:
-        self._remember_at(pending.conversation_id, pending.time, settled=settled)
+    def _wait(self, pending: Pending) -> None:
+        self._at_work.discard(pending.conversation_id)
+        self._advance.forget(pending.conversation_id)
+        self._harvest.wait(pending)
 
-    def _remember_at(self, name: str, time: int | None, *, settled: bool) -> None:
-        """Name a conversation in `recent`, so that the next run need not ask the store for it."""
-        time = milliseconds(self.started_at) if time is None else time
-        if time >= self._recent_from():
-            self._recent[name] = Recent(conversation_id=name, time=time, settled=settled)
-
-    def _recent_from(self) -> int:
-        """From when on conversations are remembered: the watermark that this run will leave, less the overlap."""
-        return (self._watermark() or 0) - self.policy.overlap_ms
-
-    def _forget_old(self) -> None:
-        start = self._recent_from()
-        self._recent = {name: one for name, one in self._recent.items() if one.time >= start}
-
-    def _watermark(self) -> int | None:
-        """How far the scope is when the listing turns out complete."""
-        if self.listing.newest is None:
-            return self._before.watermark
-        seen = min(self.listing.newest, milliseconds(self.started_at))
-        return seen if self._before.watermark is None else max(self._before.watermark, seen)
+    def _drop(self, pending: Pending) -> None:
+        self._at_work.discard(pending.conversation_id)
+        self._advance.remember(pending, settled=False)
+        self._harvest.drop(pending, was_pending=self._known(pending.conversation_id) is not None)
 
     # What is committed
 
     @property
     def part_is_full(self) -> bool:
         """Whether enough has been done for a manifest of its own."""
-        return len(self._entries) + len(self._pending) - len(self._at_work) >= PART_SIZE
+        return len(self._harvest.entries) + len(self._harvest.pending) - len(self._at_work) >= self._part_size
 
     def draft(self, now: datetime, *, final: bool) -> Draft:
         """Say what to commit: all that was done since the last part. Only the final part moves the scope."""
-        pending = {name: one for name, one in self._pending.items() if name not in self._at_work}
+        pending = {name: one for name, one in self._harvest.pending.items() if name not in self._at_work}
         changes = Changes(
             scope=self.scope,
             before=self._before,
-            after=self._after() if final else self._before,
-            settled=frozenset(self._sealed | self._dropped),
+            after=self._advance.after(set(pending)) if final else self._before,
+            settled=self._harvest.settled,
             pending=pending,
         )
         return Draft(
@@ -397,46 +341,28 @@ class Run:
             ),
             source=self.source,
             listing=self.listing.note(),
-            counts=self.counts(),
-            entries=self._entries,
+            counts=self._harvest.counts(self._carried),
+            entries=self._harvest.entries,
             changes=changes,
             overlap=self.policy.overlap_ms,
         )
 
-    def counts(self) -> dict[str, int]:
-        """Count the part's conversations: listed + carried = the sum of all others."""
-        counted = Counter(self._outcomes.values()) + self._final
-        carried = len(self._carried & self._outcomes.keys())
-        return {
-            "listed": counted.total() - carried,
-            "carried": carried,
-            **{outcome: counted[outcome] for outcome in OUTCOMES},
-        }
+    def committed(self, head: Head) -> None:
+        """Go on from the manifest that was written; what is at work goes into the next part."""
+        self.totals.update(self._harvest.counts(self._carried))
+        at_work = [one for name, one in self._harvest.pending.items() if name in self._at_work]
+        self.head = head
+        self.part += 1
+        self._harvest = Harvest()
+        for pending in at_work:
+            self._harvest.begin(pending)
 
-    def _after(self) -> Scope:
-        """The scope as the run leaves it: what was shown is remembered, and only a complete listing moves the rest."""
-        before, listing = self._before, self.listing
-        recent = {name: one for name, one in before.recent.items() if name not in self._pending} | self._recent
-        if not listing.complete:
-            return replace(before, recent=recent, statuses=before.statuses & self.policy.statuses)
-        return Scope(
-            watermark=self._watermark(),
-            total=listing.total,
-            order=listing.order if listing.to_the_end else before.order,
-            floor=self._since if before.watermark is None else before.floor,
-            statuses=self.policy.statuses if listing.to_the_end else before.statuses & self.policy.statuses,
-            recent=recent,
-        )
-
-    @property
-    def done(self) -> Counter[str]:
-        """All that was counted so far, in all parts."""
-        return self.totals + Counter(self.counts())
+    # What to tell a person
 
     @property
     def progress(self) -> str:
         """Say in one line how far the run is."""
-        done, total = self.done, self.listing.total
+        done, total = self.totals + Counter(self._harvest.counts(self._carried)), self.listing.total
         of_total = "" if total is None else f" of {total:,}"
         settled = done["archived"] + done["archived_without_recording"]
         return f"{self.listing.unique:,}{of_total} listed, {settled:,} archived, {done['pending']:,} pending"
@@ -453,12 +379,3 @@ class Run:
             head=self.head.link,
             sequence=self.head.sequence,
         )
-
-    def committed(self, head: Head) -> None:
-        """Go on from the manifest that was written."""
-        self.totals.update(self.counts())
-        at_work = {name: one for name, one in self._pending.items() if name in self._at_work}
-        self.head = head
-        self.part += 1
-        self._begin_part()
-        self._pending = at_work

@@ -92,7 +92,7 @@ def wants_recording(pending: Pending, policy: Policy) -> bool:
 
 def with_answers(pending: Pending, conversation: Answer, recording: Answer, policy: Policy) -> Pending:
     """Write down what the looks of this run gave."""
-    update = {
+    update: dict[str, object] = {
         "conversation": pending.conversation or conversation.receipt,
         "recording": pending.recording or recording.receipt,
         "conversation_probes": _added(pending.conversation_probes, conversation.probe),

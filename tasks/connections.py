@@ -5,6 +5,7 @@ One client, so that all threads share its pacer and its limit of requests at onc
 
 from functools import cache
 from threading import Lock
+from typing import cast
 
 from prefect.blocks.system import Secret
 
@@ -50,9 +51,9 @@ def api_key(settings: Settings) -> str:
     if settings.formant_api_key is not None:
         return settings.formant_api_key.get_secret_value()
     try:
-        block = Secret.load(API_KEY_BLOCK, _sync=True)
+        block = cast(Secret[str], Secret.load(API_KEY_BLOCK))
     except ValueError:
         raise UsageError(
             f"FORMANT_API_KEY is not set, and Prefect has no Secret block named {API_KEY_BLOCK}: set one of them"
         ) from None
-    return str(block.get())
+    return block.get()

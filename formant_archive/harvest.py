@@ -1,0 +1,78 @@
+"""What a run has done since its last commit: the conversations of one manifest, each under its latest outcome."""
+
+from collections import Counter
+from collections.abc import Set as AbstractSet
+
+from formant_archive.manifest import OUTCOMES
+from formant_archive.records import Entry, Pending
+
+
+class Harvest:
+    """The makings of one manifest.
+
+    Attributes:
+        entries: The settled conversations, in the order in which they were.
+        pending: The conversations that the run has touched and that are not settled, those at work included.
+        settled: Their ids are pending no more: settled, or of a status that is not archived.
+    """
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.pending: dict[str, Pending] = {}
+        self.sealed: set[str] = set()
+        self._dropped: set[str] = set()
+        self._outcomes: dict[str, str] = {}
+        self._nameless: Counter[str] = Counter()
+
+    @property
+    def settled(self) -> frozenset[str]:
+        """Ids that are pending no more."""
+        return frozenset(self.sealed | self._dropped)
+
+    def count(self, outcome: str) -> None:
+        """Count a conversation without its name: its outcome is final, and most of a long history is like it."""
+        self._nameless[outcome] += 1
+
+    def wait(self, pending: Pending) -> None:
+        """A conversation is to be waited for."""
+        name = pending.conversation_id
+        self.pending[name] = pending
+        self._dropped.discard(name)
+        self._outcomes[name] = "failed" if pending.failed else "pending"
+
+    def begin(self, pending: Pending) -> None:
+        """A conversation is at work: whatever it was counted as before, its outcome is open."""
+        self.pending[pending.conversation_id] = pending
+        self._dropped.discard(pending.conversation_id)
+        self._outcomes.pop(pending.conversation_id, None)
+
+    def settle(self, entry: Entry) -> None:
+        """A conversation is settled, and named in the manifest."""
+        name = entry.conversation_id
+        self.entries.append(entry)
+        self.sealed.add(name)
+        self.pending.pop(name, None)
+        self._outcomes[name] = entry.outcome
+
+    def pass_by(self, name: str) -> None:
+        """A conversation turned out to be settled long ago: counted, not named."""
+        self.pending.pop(name, None)
+        self.count("already_settled")
+
+    def drop(self, pending: Pending, *, was_pending: bool) -> None:
+        """A conversation is of a status that is not archived, and so not pending either."""
+        name = pending.conversation_id
+        self.pending.pop(name, None)
+        self._outcomes[name] = "other_status"
+        if was_pending:
+            self._dropped.add(name)
+
+    def counts(self, carried: AbstractSet[str]) -> dict[str, int]:
+        """Count the conversations: listed + carried = the sum of all outcomes."""
+        counted = Counter(self._outcomes.values()) + self._nameless
+        were_carried = len(carried & self._outcomes.keys())
+        return {
+            "listed": counted.total() - were_carried,
+            "carried": were_carried,
+            **{outcome: counted[outcome] for outcome in OUTCOMES},
+        }

@@ -1,0 +1,151 @@
+"""A run without Prefect: the steps of `flows/archive.py`, one after the other, over any client, store and clock."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+import httpx
+
+from formant_archive import capture, ledger, register, settlement
+from formant_archive.client import FormantClient
+from formant_archive.errors import ApiError, ApiRefused
+from formant_archive.policy import Policy
+from formant_archive.records import Pending, milliseconds
+from formant_archive.run import PART_SIZE, Run
+from formant_archive.settlement import Answer
+from formant_archive.simulator import Simulator
+from formant_archive.stores import Store
+
+SOURCE = "http://127.0.0.1"
+#: Asks again in every run, calls nothing absent before its time, waits for no results.
+EAGER = Policy(probe_interval=timedelta(0), results_wait=timedelta(0))
+_numbers = count(1)
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self, at: datetime = datetime(2026, 3, 20, 12, tzinfo=UTC)) -> None:
+        self.at = at
+
+    def __call__(self) -> datetime:
+        return self.at
+
+    @property
+    def ms(self) -> int:
+        return milliseconds(self.at)
+
+    def go(self, **by: float) -> None:
+        self.at += timedelta(**by)
+
+
+class BrokenWires(httpx.BaseTransport):
+    """The simulator in process; a connection that it drops is an error of httpx, as on a port."""
+
+    def __init__(self, sim: Simulator) -> None:
+        self._inner = httpx.WSGITransport(app=sim)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return self._inner.handle_request(request)
+        except ConnectionError:
+            raise httpx.ReadError("dropped", request=request) from None
+
+
+def client_of(sim: Simulator, clock: Clock, *, key: str = "simulated-key") -> FormantClient:
+    """A client of a simulator in process, which never really sleeps."""
+    return FormantClient(
+        SOURCE,
+        key,
+        transport=BrokenWires(sim),
+        redirect_transport=BrokenWires(sim),
+        wall_clock=clock,
+        sleep=lambda seconds: clock.go(seconds=seconds),
+        random=lambda: 0.5,
+    )
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+Between = Callable[[str], None]
+
+
+def archive(
+    client: FormantClient,
+    store: Store,
+    clock: Clock,
+    *,
+    agent_id: int | None = None,
+    since: datetime | None = None,
+    full: bool = False,
+    policy: Policy = EAGER,
+    between: Between = lambda step: None,
+    part_size: int = PART_SIZE,
+) -> Run:
+    """Run once. `between` is called before each step with its name; it may raise `Crash`."""
+    between("read_head")
+    run = Run(
+        ledger.read_head(store),
+        run_id=f"run-{next(_numbers)}",
+        flow="plain",
+        version="test",
+        parameters={},
+        agent_id=agent_id,
+        since=None if since is None else milliseconds(since),
+        full=full,
+        policy=policy,
+        source=SOURCE,
+        now=clock(),
+        part_size=part_size,
+    )
+    while (offset := run.listing.offset) is not None:
+        between("list_page")
+        try:
+            page = client.list_page(agent_id=agent_id, offset=offset)
+        except ApiError as fault:
+            if isinstance(fault, ApiRefused) or run.listing.total is None:
+                raise
+            run.listing.fail()
+            break
+        _work(run, client, store, clock, run.take(page.references, page.total), between)
+    for wanted in run.carried():
+        _work(run, client, store, clock, wanted, between)
+    between("commit")
+    run.committed(ledger.commit(store, run.head, run.draft(clock(), final=True)))
+    return run
+
+
+def _work(run: Run, client: FormantClient, store: Store, clock: Clock, wanted: list[Pending], between: Between) -> None:
+    between("look_up")
+    run.learn({folder: register.settled_in(store, folder) for folder in run.unread_folders(wanted)})
+    run.adopt(register.find_records(store, run.to_look_up(wanted)))
+    work = run.begin(wanted)
+    conversations, recordings = [], []
+    for pending in work:
+        between("conversation")
+        conversations.append(_conversation(run, client, store, clock, pending))
+        between("recording")
+        recordings.append(_recording(run, client, store, clock, pending))
+    records = run.judge(work, conversations, recordings, clock())
+    entries = []
+    for folder, record in records:
+        between("seal")
+        entries.append(register.seal(store, folder, record))
+    run.settle(records, entries, clock())
+    if run.part_is_full:
+        between("commit_part")
+        run.committed(ledger.commit(store, run.head, run.draft(clock(), final=False)))
+
+
+def _conversation(run: Run, client: FormantClient, store: Store, clock: Clock, pending: Pending) -> Answer:
+    if not settlement.wants_conversation(pending, clock(), run.policy):
+        return Answer()
+    return capture.capture_conversation(client, store, pending, policy=run.policy, clock=clock)
+
+
+def _recording(run: Run, client: FormantClient, store: Store, clock: Clock, pending: Pending) -> Answer:
+    if not settlement.wants_recording(pending, run.policy):
+        return Answer()
+    return capture.capture_recording(client, store, pending, policy=run.policy, clock=clock)
