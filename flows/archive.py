@@ -93,15 +93,16 @@ def begin(agent_id: int | None, since: datetime | None, *, full: bool) -> Run:
 def archive_pages(run: Run) -> None:
     """Keep a few pages under way: while their payloads are fetched, the next page is listed."""
     in_flight: InFlight = deque()
+    tell = report.teller(run)
     for wanted in pages(run):
         if work := select_unsettled(run, wanted):
             in_flight.append((work, archive_transcripts.submit(opaque(work)), archive_recordings.submit(opaque(work))))
         if len(in_flight) >= PAGES_IN_FLIGHT:
             seal_oldest(run, in_flight)
-        report.progress(run)
+        tell()
     while in_flight:
         seal_oldest(run, in_flight)
-        report.progress(run)
+        tell()
 
 
 def pages(run: Run) -> Iterator[list[Pending]]:

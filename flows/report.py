@@ -1,9 +1,15 @@
 """What Prefect shows of a run: progress, counts, a table of what is pending. Ids only, no contents."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from uuid import UUID
 
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 
 from formant_archive.records import Pending, written
 from formant_archive.run import Run
@@ -13,9 +19,22 @@ from formant_archive.summary import Summary
 ROWS = 50
 
 
-def progress(run: Run) -> None:
-    """Say how far a run is."""
-    get_run_logger().info(run.progress, extra={"progress": True})
+def teller(run: Run) -> Callable[[], None]:
+    """Make a function that says how far a run is: in its log, and on a long run as a progress artifact too."""
+    artifact: UUID | None = None
+    shown = 0
+
+    def tell() -> None:
+        nonlocal artifact, shown
+        get_run_logger().info(run.progress, extra={"progress": True})
+        percent = run.percent
+        if artifact is None and run.is_long:
+            artifact = create_progress_artifact(percent, key="archive-progress", description=f"Scope {run.scope}")
+        elif artifact is not None and percent > shown:
+            update_progress_artifact(artifact, progress=percent)
+        shown = percent
+
+    return tell
 
 
 def publish(summary: Summary, pending: Iterable[Pending]) -> None:

@@ -38,16 +38,24 @@ def capture_conversation(
     client: FormantClient, store: Store, pending: Pending, *, policy: Policy, clock: Clock
 ) -> Answer:
     """Fetch the body of a conversation and archive it once it is ready."""
-    key = pending.folder + keys.CONVERSATION
     try:
-        body = client.conversation(pending.conversation_id)
-        if pending.conversation is not None:
-            return Answer(answered=True)
-        return _answer_with_body(store, pending, body, policy, clock())
-    except NotFound as fault:
-        return _not_found(fault, clock(), _stored_conversation(store, pending, key, clock()))
+        return _conversation(client, store, pending, policy, clock)
     except (ArchiveError, OSError) as fault:
         return Answer(failure=_failure(fault))
+
+
+def _conversation(client: FormantClient, store: Store, pending: Pending, policy: Policy, clock: Clock) -> Answer:
+    try:
+        body = client.conversation(pending.conversation_id)
+    except NotFound:
+        # Another run may have stored it in the meantime.
+        key, now = pending.folder + keys.CONVERSATION, clock()
+        if store.stat(key) is None:
+            return _not_found(now)
+        return Answer(receipt=look_at_conversation(store, key, pending.conversation_id, now))
+    if pending.conversation is not None:
+        return Answer(answered=True)
+    return _answer_with_body(store, pending, body, policy, clock())
 
 
 def _answer_with_body(store: Store, pending: Pending, body: bytes, policy: Policy, now: datetime) -> Answer:
@@ -121,24 +129,23 @@ def look_at_conversation(store: Store, key: str, conversation_id: str, now: date
     return _conversation_receipt(key, body, read_conversation(body, conversation_id), now)
 
 
-def _stored_conversation(store: Store, pending: Pending, key: str, now: datetime) -> ConversationReceipt | None:
-    if store.stat(key) is None:
-        return None
-    return look_at_conversation(store, key, pending.conversation_id, now)
-
-
 def capture_recording(client: FormantClient, store: Store, pending: Pending, *, policy: Policy, clock: Clock) -> Answer:
     """Fetch the recording of a conversation and archive it."""
-    key = pending.folder + keys.RECORDING
     try:
-        with SpooledTemporaryFile(max_size=SPOOL_BYTES) as file:
-            sha256 = client.recording(pending.conversation_id, _binary(file))
-            return _answer_with_recording(store, key, _binary(file), sha256, pending, policy, clock())
-    except NotFound as fault:
-        stored = look_at_recording(store, key, clock()) if store.stat(key) else None
-        return _not_found(fault, clock(), stored)
+        return _recording(client, store, pending, policy, clock)
     except (ArchiveError, OSError) as fault:
         return Answer(failure=_failure(fault))
+
+
+def _recording(client: FormantClient, store: Store, pending: Pending, policy: Policy, clock: Clock) -> Answer:
+    key = pending.folder + keys.RECORDING
+    with SpooledTemporaryFile(max_size=SPOOL_BYTES) as file:
+        try:
+            sha256 = client.recording(pending.conversation_id, _binary(file))
+        except NotFound:
+            now = clock()
+            return _not_found(now) if store.stat(key) is None else Answer(receipt=look_at_recording(store, key, now))
+        return _answer_with_recording(store, key, _binary(file), sha256, pending, policy, clock())
 
 
 def _binary(file: IO[bytes]) -> BinaryIO:
@@ -171,7 +178,11 @@ def _refused_audio(fault: str, audio_sha256: str | None) -> Failure:
 
 
 def look_at_recording(store: Store, key: str, now: datetime) -> RecordingReceipt:
-    """Make the receipt of a recording that already lies in the archive, by reading all of it."""
+    """Make the receipt of a recording that already lies in the archive, by reading all of it.
+
+    Raises:
+        PayloadRefused: What lies there is no audio: somebody else's object, which stays and must be looked at.
+    """
     with SpooledTemporaryFile(max_size=SPOOL_BYTES) as file, store.open(key) as stored:
         hashed = hashlib.sha256()
         while chunk := stored.read(1 << 20):
@@ -179,16 +190,15 @@ def look_at_recording(store: Store, key: str, now: datetime) -> RecordingReceipt
             file.write(chunk)
         size = file.tell()
         found = inspect(_binary(file), size)
+    if found.audio is None:
+        raise PayloadRefused("foreign_object", f"{key} holds something that is no recording: see who put it there")
     remarks = found.remarks if found.fault is None else (*found.remarks, f"stored although {found.fault}")
     return RecordingReceipt(
         key=key, size=size, sha256=hashed.hexdigest(), fetched_at=now, audio=found.audio, remarks=remarks
     )
 
 
-def _not_found(fault: NotFound, now: datetime, stored: ConversationReceipt | RecordingReceipt | None) -> Answer:
-    """A 404 is a probe, unless another run has stored the payload in the meantime."""
-    if stored is not None:
-        return Answer(receipt=stored)
+def _not_found(now: datetime) -> Answer:
     return Answer(probe=Probe(at=now, http_status=404, error_type="not_found"))
 
 

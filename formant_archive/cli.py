@@ -168,6 +168,7 @@ def simulate(
     faults: float = 0.0,
     rate_limit: int | None = None,
     arrivals: float = 0.0,
+    as_json: Json = False,
 ) -> None:
     """Serve a simulated FormantAI Voice API on this machine until Ctrl-C; its key is `simulated-key`.
 
@@ -201,7 +202,10 @@ def simulate(
         sim.fault(share=faults / 4, truncate_to=100)
     try:
         with sim.serve(port) as url:
-            out.print(f"FORMANT_BASE_URL={url}\nFORMANT_API_KEY=simulated-key", markup=False)
+            if as_json:
+                out.print(json.dumps({"FORMANT_BASE_URL": url, "FORMANT_API_KEY": "simulated-key"}), markup=False)
+            else:
+                out.print(f"FORMANT_BASE_URL={url}\nFORMANT_API_KEY=simulated-key", markup=False)
             _let_calls_happen(sim, late_after, arrivals)
     except OSError as fault:
         raise UsageError(f"port {port} cannot be served: {fault.strerror}; take another with --port") from None

@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
-
 #: A longer duration than this is none: 30,000 years.
 LONGEST_SECONDS = 1e12
 

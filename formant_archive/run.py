@@ -39,6 +39,8 @@ ALL = "all"
 PART_SIZE = 10_000
 #: Carried conversations are worked on in batches of a page.
 BATCH_SIZE = 100
+#: A listing that comes as far as this, in rows, makes a long run: more than ten pages.
+LONG = 1_000
 #: Folders whose records are remembered, so that a day is not listed again for each of its pages.
 FOLDERS = 64
 
@@ -366,6 +368,16 @@ class Run:
         of_total = "" if total is None else f" of {total:,}"
         settled = done["archived"] + done["archived_without_recording"]
         return f"{self.listing.unique:,}{of_total} listed, {settled:,} archived, {done['pending']:,} pending"
+
+    @property
+    def percent(self) -> int:
+        """How much of the list the run has seen, whole percents."""
+        return min(100, 100 * self.listing.unique // (self.listing.total or 1))
+
+    @property
+    def is_long(self) -> bool:
+        """Whether there is enough to do for somebody to wait for it."""
+        return (self.listing.offset or 0) >= LONG
 
     @property
     def summary(self) -> Summary:

@@ -18,7 +18,7 @@ def can_help(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool
 #: How every task of this project is retried. Nothing is cached and no result persisted: the archive is the only truth.
 ON_OUTAGE: dict[str, Any] = {
     "retries": 2,
-    "retry_delay_seconds": [15, 60],
+    "retry_delay_seconds": [5, 20],
     "retry_jitter_factor": 0.5,
     "retry_condition_fn": can_help,
     "cache_policy": NO_CACHE,
