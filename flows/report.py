@@ -1,6 +1,7 @@
 """What Prefect shows of a run: progress, counts, a table of what is pending. Ids only, no contents."""
 
 from collections.abc import Callable, Iterable
+from typing import cast
 from uuid import UUID
 
 from prefect import get_run_logger
@@ -29,7 +30,8 @@ def teller(run: Run) -> Callable[[], None]:
         get_run_logger().info(run.progress, extra={"progress": True})
         percent = run.percent
         if artifact is None and run.is_long:
-            artifact = create_progress_artifact(percent, key="archive-progress", description=f"Scope {run.scope}")
+            made = create_progress_artifact(percent, key="archive-progress", description=f"Scope {run.scope}")
+            artifact = cast(UUID, made)
         elif artifact is not None and percent > shown:
             update_progress_artifact(artifact, progress=percent)
         shown = percent

@@ -33,7 +33,7 @@ def run(flow: Flow[Any, Any], **parameters: Any) -> int:
         state: State[Any] = flow(**parameters, return_state=True)  # type: ignore[assignment]  # Prefect's own hints
     counts = getattr(state.data, "result", state.data)
     code = int(counts.get("exit_code", 1)) if isinstance(counts, dict) else 1
-    cli.end(state.message or state.name, code)
+    cli.end(state.message or str(state.name), code)
     return code
 
 

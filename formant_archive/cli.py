@@ -185,6 +185,7 @@ def simulate(
         faults: Share of the requests that fail: half of them 503, a fourth HTML, a fourth cut off.
         rate_limit: Requests a minute.
         arrivals: New calls a minute.
+        as_json: Say where it is as JSON.
     """
     sim = Simulator(
         seed,
