@@ -175,8 +175,11 @@ class Run:
                 scopes=(self.scope,),
             )
         self._shown.add(reference.conversation_id)
-        scopes = tuple(sorted({*known.scopes, self.scope}))
-        return known.model_copy(update={**reference.model_dump(), "scopes": scopes})
+        update = {**reference.model_dump(), "scopes": tuple(sorted({*known.scopes, self.scope}))}
+        if known.status != reference.status:
+            # A call that has ended is asked for at once, however long the wait for a call in progress was.
+            update["next_probe_at"] = None
+        return known.model_copy(update=update)
 
     def _known(self, name: str) -> Pending | None:
         return self._harvest.pending.get(name) or self.head.state.pending.get(name)

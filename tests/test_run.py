@@ -289,6 +289,23 @@ def test_a_call_in_progress_that_ends_otherwise_is_pending_no_more(clock: Clock,
     assert call.conversation_id not in settled(store)
 
 
+def test_a_call_that_has_ended_is_fetched_at_once(clock: Clock, store: MemoryStore) -> None:
+    sim = simulator(clock, 0, spread_hours=2)
+    (call,) = sim.add(status="in_progress")
+    client = client_of(sim, clock)
+    archive(client, store, clock, policy=PATIENT)
+    row = call.conversation_id
+    sim.fault(kind="list", body=b'{"data": [], "has_more": false, "total": 0}', share=1.0)
+    archive(client, store, clock, policy=PATIENT)
+    assert pending(store)[row].next_probe_at == clock() + timedelta(minutes=15)
+    sim.heal()
+    sim.release()
+    clock.go(minutes=1)
+    archive(client, store, clock, policy=PATIENT)
+
+    assert settled(store) == {row}
+
+
 def test_a_late_transcript_is_waited_for_within_the_grace(clock: Clock, store: MemoryStore) -> None:
     sim = simulator(clock, late_transcripts=0.2)
     client = client_of(sim, clock)
