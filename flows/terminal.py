@@ -17,6 +17,7 @@ from prefect.settings import (
 from formant_archive import cli
 from formant_archive.errors import UsageError
 from formant_archive.settings import load_settings
+from tasks import connections
 
 
 def run(flow: Flow[Any, Any], **parameters: Any) -> int:
@@ -28,6 +29,7 @@ def run(flow: Flow[Any, Any], **parameters: Any) -> int:
     settings = load_settings()
     if settings.formant_api_key is None and not PREFECT_API_URL.value():
         raise UsageError("FORMANT_API_KEY is not set. Set it in the environment or in .env")
+    connections.check(settings)
     with quiet(), cli.ProgressLines() as lines:
         logging.getLogger("prefect.flow_runs").addHandler(lines)
         state: State[Any] = flow(**parameters, return_state=True)  # type: ignore[assignment]  # Prefect's own hints

@@ -36,6 +36,17 @@ def store() -> Store:
         return _store(load_settings().archive_url)
 
 
+def check(settings: Settings) -> None:
+    """Find what is wrong with the settings without asking anybody.
+
+    Raises:
+        UsageError: An address is none, or the API key holds what no key has.
+    """
+    open_store(settings.archive_url)
+    if settings.formant_api_key is not None:
+        client()
+
+
 @cache
 def _client(settings: Settings) -> FormantClient:
     return FormantClient(settings.formant_base_url, api_key(settings), concurrency=settings.archive_concurrency)
