@@ -43,8 +43,8 @@ def publish(summary: Summary, pending: Iterable[Pending]) -> None:
     """Write the run's artifacts."""
     create_markdown_artifact(summary.markdown, key="archive-run", description="The latest run's counts")
     rows = [row(one) for one in sorted(pending, key=lambda one: (not one.failed, one.first_seen_at))[:ROWS]]
-    if rows:
-        create_table_artifact(rows, key="archive-pending", description=f"Pending and failed, the first {ROWS}")
+    # Also where there is none: the table of an earlier run must not stay the latest.
+    create_table_artifact(rows, key="archive-pending", description=f"Pending and failed, the first {ROWS}")
 
 
 def row(pending: Pending) -> dict[str, str | int | None]:

@@ -18,7 +18,7 @@ class Advance:
         before: The scope as the run found it.
         listing: The run's listing of it.
         policy: The rules of waiting.
-        since: Epoch ms; what the scope's first run leaves out.
+        since: Epoch ms; what started before is left out.
         now: When the run began, epoch ms.
     """
 
@@ -69,7 +69,7 @@ class Advance:
             watermark=self._watermark(),
             total=listing.total,
             order=listing.order if listing.to_the_end else before.order,
-            floor=self._since if before.watermark is None else before.floor,
+            floor=self._since,
             statuses=self._policy.statuses if listing.to_the_end else before.statuses & self._policy.statuses,
             recent=recent,
         )

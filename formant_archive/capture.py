@@ -9,6 +9,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, BinaryIO
@@ -51,11 +52,23 @@ def _conversation(client: FormantClient, store: Store, pending: Pending, policy:
         # Another run may have stored it in the meantime.
         key, now = pending.folder + keys.CONVERSATION, clock()
         if store.stat(key) is None:
-            return _not_found(now)
+            return replace(_not_found(now), is_witnessed=_is_witnessed(client, pending, policy, now))
         return Answer(receipt=look_at_conversation(store, key, pending.conversation_id, now))
     if pending.conversation is not None:
         return Answer(answered=True)
     return _answer_with_body(store, pending, body, policy, clock())
+
+
+def _is_witnessed(client: FormantClient, pending: Pending, policy: Policy, now: datetime) -> bool:
+    """Whether a conversation of the same workspace answers, where it matters: when this 404 would decide."""
+    after = settlement.with_answers(pending, _not_found(now), Answer(), policy)
+    if pending.witness is None or not settlement.is_gone_by_rule(after, policy):
+        return False
+    try:
+        client.conversation(pending.witness)
+    except NotFound:
+        return False
+    return True
 
 
 def _answer_with_body(store: Store, pending: Pending, body: bytes, policy: Policy, now: datetime) -> Answer:

@@ -27,13 +27,13 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from importlib.metadata import version
 from ipaddress import ip_address
 from typing import BinaryIO, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
 
+from formant_archive import __version__
 from formant_archive.body import Body
 from formant_archive.errors import ApiError, ApiRefused, ApiRejected, BadAnswer, NotFound, UsageError
 from formant_archive.pacing import Pacer, Turn, retry_after
@@ -232,7 +232,7 @@ class FormantClient:
         raise BadAnswer(said) if by_link else _refusal(status, word, said)
 
 
-_HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"formant-archive/{version('formant-archive')}"}
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"formant-archive/{__version__}"}
 
 
 def _hush() -> None:

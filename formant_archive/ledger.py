@@ -54,7 +54,23 @@ def read_head(store: Store) -> Head:
         ArchiveDamaged: It, or a part that it names, is not what it should be.
     """
     sequence = last_sequence(store)
-    return read_manifest(store, sequence) if sequence else Head()
+    if not sequence:
+        return Head()
+    head = read_manifest(store, sequence)
+    _check_place(store, head)
+    return head
+
+
+def _check_place(store: Store, head: Head) -> None:
+    """Refuse a manifest that was copied here from another archive, or put on top of another chain."""
+    manifest = head.manifest
+    if manifest is None or manifest.previous is None:
+        return
+    key = keys.manifest(manifest.sequence - 1)
+    if manifest.previous != Link(key=key, sha256=digest(store.get(key))):
+        raise ArchiveDamaged(f"{keys.manifest(manifest.sequence)} does not follow the manifest before it")
+    if Manifest.read(store.get(keys.manifest(1))).archive_id != manifest.archive_id:
+        raise ArchiveDamaged(f"{keys.manifest(manifest.sequence)} belongs to another archive")
 
 
 def last_sequence(store: Store, after: int = 0) -> int:
@@ -149,11 +165,11 @@ def commit(store: Store, head: Head, draft: Draft, *, allow_unsafe: bool = False
         key = keys.manifest(manifest.sequence)
         if store.put(key, body, sha256=digest(body)):
             return Head(manifest, Link(key=key, sha256=digest(body)), state)
-        head = read_manifest(store, manifest.sequence)
-        if _is_ours(head, draft):
-            return head
+        last = last_sequence(store, after=manifest.sequence)
+        if (ours := _ours(store, draft, range(manifest.sequence, last + 1))) is not None:
+            return read_manifest(store, ours)
         # Another writer was first. Its settled conversations are pending no more, whatever we thought.
-        head = read_manifest(store, last_sequence(store, after=manifest.sequence))
+        head = read_manifest(store, last)
         check_source(head, draft.source)
         draft = replace(draft, changes=_without_settled(store, draft.changes))
 
@@ -167,10 +183,13 @@ def check_source(head: Head, source: str) -> None:
         )
 
 
-def _is_ours(head: Head, draft: Draft) -> bool:
-    """Whether a manifest is this very commit, whose reply was lost."""
-    run = head.manifest.run if head.manifest else None
-    return run is not None and (run.id, run.part) == (draft.run.id, draft.run.part)
+def _ours(store: Store, draft: Draft, numbers: range) -> int | None:
+    """Find this very commit among the newest manifests: its reply was lost, or it is tried again."""
+    for number in numbers:
+        run = Manifest.read(store.get(keys.manifest(number))).run
+        if (run.id, run.part) == (draft.run.id, draft.run.part):
+            return number
+    return None
 
 
 def _manifest(

@@ -170,7 +170,7 @@ class Listing:
         """Whether nothing that was there all along can be missing."""
         if self._failed or self.offset is not None:
             return False
-        return not self._sweep.shrank if self._sweep.stopped else self.missing == 0
+        return not self._sweep.shrank if self._sweep.stopped else not self.missing
 
     @property
     def to_the_end(self) -> bool:
@@ -190,9 +190,9 @@ class Listing:
         return len(self._seen)
 
     @property
-    def missing(self) -> int:
-        """How many conversations the API promised and has not shown."""
-        return max(0, self._sweep.totals[0] - self.unique) if self._sweep.totals else 0
+    def missing(self) -> int | None:
+        """How many conversations the API promised and has not shown; None where the end was not reached."""
+        return max(0, self._sweep.totals[0] - self.unique) if self.to_the_end else None
 
     @property
     def total(self) -> int | None:

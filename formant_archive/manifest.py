@@ -190,6 +190,7 @@ class Scope:
     def merged(self, other: "Scope") -> "Scope":
         """Join what two writers know of the scope; where they differ, the one that claims less counts."""
         marks = [mark for mark in (self.watermark, other.watermark) if mark is not None]
+        floors = [one.floor for one in (self, other) if one.watermark is not None]
         totals = [total for total in (self.total, other.total) if total is not None]
         both = dict(other.recent)
         for name, one in self.recent.items():
@@ -198,7 +199,7 @@ class Scope:
             watermark=max(marks, default=None),
             total=min(totals, default=None),
             order=self.order if self.order == other.order else "other",
-            floor=None if self.floor is None or other.floor is None else min(self.floor, other.floor),
+            floor=None if None in floors else min((floor for floor in floors if floor is not None), default=None),
             statuses=self.statuses & other.statuses,
             recent=both,
         )

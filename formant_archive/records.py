@@ -39,9 +39,16 @@ def canonical(data: Mapping[str, Any]) -> bytes:
     return text.encode()
 
 
+def _text(value: str) -> str:
+    """Spell out half a surrogate pair, which JSON can hold and UTF-8 cannot."""
+    return value.encode(errors="backslashreplace").decode()
+
+
 def _as_id(value: object) -> object:
     """An id is text that is not empty; a plain number is taken as its digits."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value or None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return _text(value) if isinstance(value, str) and value else None
 
 
 def _whole_or_none(value: object) -> int | None:
@@ -62,11 +69,13 @@ def _number_or_none(value: object) -> float | int | None:
 
 
 def _agent_or_none(value: object) -> object:
-    return value if isinstance(value, int | str) and not isinstance(value, bool) else None
+    if isinstance(value, str):
+        return _text(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _status_text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    return _text(value) if isinstance(value, str) else ""
 
 
 Instant = Annotated[datetime, PlainSerializer(written, when_used="json")]
@@ -262,6 +271,8 @@ class Pending(Reference):
         folder: Where it is archived, named once and for all.
         first_seen_at: When a listing first showed it.
         scopes: The scopes whose listings have shown it.
+        witness: A conversation that was settled when this one was first seen: while it still answers, the API key is
+            one of the same workspace, and a 404 speaks of this conversation alone.
         reason: Why it is not settled: `new`, `open`, `results_missing`, `transcript_missing`, `not_found` (the
             conversation), `recording_not_found`, or a failure's word.
         message: A failure's sentence.
@@ -278,6 +289,7 @@ class Pending(Reference):
     folder: str
     first_seen_at: Instant
     scopes: tuple[str, ...] = ()
+    witness: str | None = None
     reason: str = "new"
     message: str | None = None
     failed: bool = False

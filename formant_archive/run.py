@@ -60,7 +60,7 @@ class Run:
         version: This package's version, for manifest and records.
         parameters: The flow's parameters, for the manifest.
         agent_id: The scope: one agent, or None for all.
-        since: Epoch ms. Rows that started before are left out, where the scope has no watermark yet.
+        since: Epoch ms. Rows that started before are left out, for good: only a scope's first run decides it.
         full: List to the end in any case.
         policy: The rules of waiting.
         source: The API's base URL.
@@ -98,7 +98,7 @@ class Run:
         self.part = 1
         self._part_size = part_size
         self._before = head.state.scopes.get(self.scope, Scope())
-        self._since = since if self._before.watermark is None else None
+        self._since = since if self._before.watermark is None else self._before.floor
         self.listing = Listing(
             self.scope,
             self._before,
@@ -110,15 +110,14 @@ class Run:
         )
         self._advance = Advance(self._before, self.listing, policy, since=self._since, now=milliseconds(now))
         self._harvest = Harvest()
-        self._on_record = {
+        self._on_record = dict.fromkeys(
             name for scope in head.state.scopes.values() for name, one in scope.recent.items() if one.settled
-        }
+        )
         self._inherited = head.state.pending
         self._shown: set[str] = set()
         self._carried: set[str] = set()
         self._at_work: set[str] = set()
         self._folders: dict[str, frozenset[str]] = {}
-        self._alive = self._not_found = 0
 
     # What there is to do
 
@@ -135,7 +134,6 @@ class Run:
             return None
         is_settled = name in self._on_record or name in self._harvest.sealed
         if is_settled:
-            self._alive += 1
             self._advance.remember(reference, settled=True)
         if is_settled or self._is_outside(reference):
             if is_new:
@@ -173,6 +171,7 @@ class Run:
                 folder=keys.folder(reference),
                 first_seen_at=self.started_at,
                 scopes=(self.scope,),
+                witness=next(iter(self._on_record), None),
             )
         self._shown.add(reference.conversation_id)
         update = {**reference.model_dump(), "scopes": tuple(sorted({*known.scopes, self.scope}))}
@@ -218,7 +217,6 @@ class Run:
     def adopt(self, entries: Iterable[Entry]) -> None:
         """Take the entries of conversations that turned out to be settled: a crashed run's or another run's work."""
         for entry in entries:
-            self._alive += 1
             self._settle(entry)
 
     def begin(self, wanted: Iterable[Pending]) -> list[Pending]:
@@ -229,7 +227,6 @@ class Run:
             if name not in self._at_work:
                 continue
             if self._is_history(pending) and self._has_record(pending):
-                self._alive += 1
                 self._at_work.discard(name)
                 self._harvest.pass_by(name)
             else:
@@ -265,13 +262,11 @@ class Run:
         self, work: Sequence[Pending], conversations: Sequence[Answer], recordings: Sequence[Answer], now: datetime
     ) -> list[tuple[str, Record]]:
         """Take the answers; give the records to seal, each with its folder. The others stay pending."""
-        self._weigh(work, conversations)
-        may_be_gone = self._alive > self._not_found
         records = []
         for before, conversation, recording in zip(work, conversations, recordings, strict=True):
             pending = settlement.with_answers(before, conversation, recording, self.policy)
             self._harvest.begin(pending)
-            verdict = settlement.judge(pending, conversation, may_be_gone=may_be_gone, policy=self.policy)
+            verdict = settlement.judge(pending, conversation, self.policy)
             if self._is_other(pending):
                 self._drop(pending)
             elif verdict.is_settled:
@@ -280,12 +275,6 @@ class Run:
             else:
                 self._wait(settlement.waiting(pending, (conversation, recording), now, self.policy))
         return records
-
-    def _weigh(self, work: Sequence[Pending], conversations: Sequence[Answer]) -> None:
-        """Count the archive's own conversations that answer, against those that are not found."""
-        for pending, answer in zip(work, conversations, strict=True):
-            self._alive += answer.answered and pending.conversation_id in self._inherited
-            self._not_found += answer.probe is not None and answer.probe.error_type == "not_found"
 
     def _is_other(self, pending: Pending) -> bool:
         """Whether a call in progress has ended with a status that is not archived."""
@@ -326,7 +315,7 @@ class Run:
 
     def draft(self, now: datetime, *, final: bool) -> Draft:
         """Say what to commit: all that was done since the last part. Only the final part moves the scope."""
-        pending = {name: one for name, one in self._harvest.pending.items() if name not in self._at_work}
+        pending = {name: one for name, one in self._witnessed().items() if name not in self._at_work}
         changes = Changes(
             scope=self.scope,
             before=self._before,
@@ -351,6 +340,14 @@ class Run:
             changes=changes,
             overlap=self.policy.overlap_ms,
         )
+
+    def _witnessed(self) -> dict[str, Pending]:
+        """The pending conversations; those that the list showed beside what the run settled have a witness in it."""
+        witness = next((entry.conversation_id for entry in self._harvest.entries), None)
+        return {
+            name: one if one.witness or name in self._carried else one.model_copy(update={"witness": witness})
+            for name, one in self._harvest.pending.items()
+        }
 
     def committed(self, head: Head) -> None:
         """Go on from the manifest that was written; what is at work goes into the next part."""

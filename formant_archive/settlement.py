@@ -37,6 +37,7 @@ class Answer:
         probe: It, or a part of it, was not there.
         failure: An error that survived all retries, or a body that must not be archived.
         answered: Whether the API knows the conversation, as this look has seen.
+        is_witnessed: Whether it was not found although the witness was, so that the key cannot be the reason.
         status: The conversation's status as its body has it.
     """
 
@@ -44,6 +45,7 @@ class Answer:
     probe: Probe | None = None
     failure: Failure | None = None
     answered: bool = False
+    is_witnessed: bool = False
     status: str | None = None
 
 
@@ -127,18 +129,20 @@ class Verdict:
         return self.transcript is not None and self.recording is not None
 
 
-def judge(pending: Pending, conversation: Answer, *, may_be_gone: bool, policy: Policy) -> Verdict:
+def is_gone_by_rule(pending: Pending, policy: Policy) -> bool:
+    """Whether the conversation itself was asked for in vain often and long enough to be called gone."""
+    return is_enough(of_type("not_found", pending.conversation_probes), pending, policy)
+
+
+def judge(pending: Pending, conversation: Answer, policy: Policy) -> Verdict:
     """Say what of a conversation is settled, after `with_answers`.
 
     Args:
         pending: With this run's answers.
-        conversation: This run's look for the body: whether the conversation itself still answers.
-        may_be_gone: Whether this run has seen enough of the archive's own conversations answer, so that a 404 speaks
-            of this conversation and not of a key of another workspace.
+        conversation: This run's look for the body: whether the conversation itself, or at least its witness, answers.
         policy: The rules of waiting.
     """
-    asked_in_vain = of_type("not_found", pending.conversation_probes)
-    is_gone = may_be_gone and not conversation.answered and is_enough(asked_in_vain, pending, policy)
+    is_gone = conversation.is_witnessed and is_gone_by_rule(pending, policy)
     return Verdict(
         conversation=_plain(pending.conversation),
         transcript=_transcript(pending, is_gone=is_gone),

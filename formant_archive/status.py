@@ -44,7 +44,7 @@ class Holdings:
         """Count one more conversation."""
         self.conversations += 1
         self.recordings += any(one.key.endswith(keys.RECORDING) for one in entry.objects)
-        self.gone += not entry.objects
+        self.gone += not any(one.key.endswith(keys.CONVERSATION) for one in entry.objects)
         self.bytes += sum(one.size for one in entry.objects)
         self.agents[str(entry.agent_id)] += 1
         if (start := entry.start_timestamp) is not None:

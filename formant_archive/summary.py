@@ -14,7 +14,7 @@ class Summary:
         scope: What was listed.
         counts: The counts of all the run's manifests, added up.
         complete: Whether the listing was.
-        missing: How many conversations the API promised and did not show.
+        missing: How many conversations the API promised and did not show; None where the list could not be finished.
         pages: Pages listed.
         head: The newest manifest: to be kept outside the archive by whoever wants to know of a cut-off tail.
         sequence: Its number.
@@ -23,7 +23,7 @@ class Summary:
     scope: str
     counts: Mapping[str, int]
     complete: bool
-    missing: int
+    missing: int | None
     pages: int
     head: Link | None
     sequence: int
@@ -37,7 +37,7 @@ class Summary:
     def sentence(self) -> str:
         """Say it in one line, counts only."""
         counts = self.counts
-        settled = counts["archived"] + counts["archived_without_recording"] + counts["gone"]
+        settled = counts["archived"] + counts["archived_without_recording"]
         parts = [f"{counts['listed']:,} listed", f"{settled:,} archived"]
         if without := counts["archived_without_recording"]:
             parts[-1] += f" ({without:,} without a recording)"
@@ -46,14 +46,18 @@ class Summary:
         if counts["failed"]:
             parts.append(f"{counts['failed']:,} failed (tried again by the next run)")
         if not self.complete:
-            parts.append(f"the listing is INCOMPLETE ({self.missing:,} missing)")
+            parts.append(f"the listing is INCOMPLETE ({self._shortfall})")
         return ", ".join(parts)
+
+    @property
+    def _shortfall(self) -> str:
+        return "it could not be finished" if self.missing is None else f"{self.missing:,} missing"
 
     @property
     def markdown(self) -> str:
         """Say it as a page: a table of counts and where the proof is."""
         rows = "\n".join(f"| {name.replace('_', ' ')} | {count:,} |" for name, count in self.counts.items())
-        verdict = "complete" if self.complete else f"**incomplete**, {self.missing:,} missing"
+        verdict = "complete" if self.complete else f"**incomplete**, {self._shortfall}"
         head = f"`{self.head.key}`, SHA-256 `{self.head.sha256}`" if self.head else "none"
         return (
             f"# Scope `{self.scope}`\n\nListing: {verdict}, {self.pages:,} pages.\n\n"

@@ -10,7 +10,7 @@ import pytest
 
 from formant_archive import keys, ledger
 from formant_archive.client import FormantClient
-from formant_archive.errors import ApiRefused, ApiUnavailable, StoreUnavailable, UnsafeStore, UsageError
+from formant_archive.errors import ApiRefused, ApiUnavailable, ArchiveDamaged, StoreUnavailable, UnsafeStore, UsageError
 from formant_archive.manifest import OUTCOMES, Manifest
 from formant_archive.policy import Policy
 from formant_archive.records import Entry, Pending, canonical
@@ -609,42 +609,46 @@ def test_an_archive_of_another_source_is_refused(clock: Clock, store: MemoryStor
         ledger.check_source(ledger.Head(other, head.link, head.state), SOURCE)
 
 
-def test_a_gone_conversation_is_closed_only_while_the_archive_s_own_conversations_answer(
-    clock: Clock, store: MemoryStore
-) -> None:
-    sim = simulator(clock, 20, late_recordings=1.0, completed=1.0)
+def lose_one(sim: Simulator, store: MemoryStore, clock: Clock) -> str:
+    """A conversation that the list shows once and that the API knows no more; the clock stands past its grace."""
     client = client_of(sim, clock)
+    (lost,) = sim.add()
+    sim.fault(conversation_id=lost.conversation_id, status=404, share=1.0)
     archive(client, store, clock)
-    (new,) = sim.add()
-    sim.fault(kind="conversation", conversation_id=new.conversation_id, status=404, share=1.0)
-    sim.fault(kind="recording", conversation_id=new.conversation_id, status=404, share=1.0)
-    archive(client, store, clock)
-    assert pending(store)[new.conversation_id].reason == "not_found"
     sim.heal()
-    sim.delete(new.conversation_id)
-    sim.release()
+    sim.delete(lost.conversation_id)
     clock.go(hours=80)
-    archive(client, store, clock)
-    clock.go(hours=8)
-    archive(client, store, clock)
+    return lost.conversation_id
 
-    gone = [one for one in entries(store) if one.outcome == "gone"]
-    assert [one.conversation_id for one in gone] == [new.conversation_id]
-    record = record_of(store, gone[0])
+
+def test_a_conversation_that_the_api_knows_no_more_is_gone_past_the_grace(clock: Clock, store: MemoryStore) -> None:
+    sim = simulator(clock, 20)
+    name = lose_one(sim, store, clock)
+    assert pending(store)[name].reason == "not_found"
+
+    archive(client_of(sim, clock), store, clock)
+
+    (gone,) = [one for one in entries(store) if one.outcome == "gone"]
+    record = record_of(store, gone)
+    assert gone.conversation_id == name
     assert record["conversation"] is None
     assert record["transcript"]["state"] == record["recording"]["state"] == "gone"
+    assert len(record["transcript"]["probes"]) == 2
 
 
 def test_a_key_of_another_workspace_closes_nothing(clock: Clock, store: MemoryStore) -> None:
-    sim = simulator(clock, 20, late_recordings=1.0, completed=1.0)
-    archive(client_of(sim, clock), store, clock)
+    sim = simulator(clock, 20, late_recordings=0.3)
+    name = lose_one(sim, store, clock)
     waiting = set(pending(store))
-    other = Simulator(99, 5, now=lambda: clock.ms, audio_seconds=(0.1, 0.2))
-    for _ in range(3):
-        clock.go(hours=80)
+    other = Simulator(99, 30, now=lambda: clock.ms, audio_seconds=(0.1, 0.2))
+    for _ in range(4):
+        other.add(2)
         archive(client_of(other, clock), store, clock)
+        clock.go(hours=80)
 
     assert waiting <= set(pending(store))
+    archive(client_of(sim, clock), store, clock)
+    assert name in settled(store)
 
 
 def test_the_folder_that_was_named_first_stays(clock: Clock, store: MemoryStore) -> None:
@@ -692,6 +696,43 @@ def test_rows_before_since_are_outside_in_the_first_run_only(clock: Clock, store
     assert settled(store) == late
     assert run.totals["outside"] > 0
     check(store, sim)
+
+
+def test_what_started_before_the_floor_stays_outside_for_good(clock: Clock, store: MemoryStore) -> None:
+    sim = simulator(clock, 100, spread_hours=72)
+    archive(client_of(sim, clock), store, clock, since=clock() - timedelta(hours=24))
+    first = settled(store)
+    clock.go(minutes=15)
+    run = archive(client_of(sim, clock), store, clock, full=True)
+
+    assert run.totals["outside"] > 0
+    assert settled(store) == first
+
+
+def test_a_commit_that_is_tried_again_behind_another_writer_s_is_found(clock: Clock, store: MemoryStore) -> None:
+    sim = simulator(clock, 30)
+    client = client_of(sim, clock)
+    run = archive(client, store, clock)
+    head, draft = ledger.read_head(store), run.draft(clock(), final=True)
+    archive(client, store, clock)
+    first = ledger.commit(store, head, draft)
+    second = ledger.commit(store, head, draft)
+
+    assert first.sequence == second.sequence == 3
+    assert len(manifests(store)) == 3
+
+
+@pytest.mark.parametrize("field", ["previous", "archive_id"])
+def test_a_manifest_from_another_chain_is_refused(field: str, clock: Clock, store: MemoryStore) -> None:
+    sim = simulator(clock, 5)
+    archive(client_of(sim, clock), store, clock)
+    archive(client_of(sim, clock), store, clock)
+    key = keys.manifest(2)
+    wrong = {"previous": {"key": keys.manifest(1), "sha256": "0" * 64}, "archive_id": "another"}[field]
+    store.objects[key] = canonical({**json.loads(store.objects[key]), field: wrong})
+
+    with pytest.raises(ArchiveDamaged):
+        ledger.read_head(store)
 
 
 def test_a_status_that_is_added_later_is_fetched_from_the_whole_list(clock: Clock, store: MemoryStore) -> None:

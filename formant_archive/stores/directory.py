@@ -34,6 +34,8 @@ _TEMPORARY = ".tmp-"
 _LOCK = ".tmp-lock"
 _BUFFER = 256 * 1024
 _FOLDERS_REMEMBERED = 4096
+# Calls are nobody's business outside the archive's user and group.
+_FOLDER_MODE = 0o750
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -207,14 +209,14 @@ class DirectoryStore:
         """
         if folder != self._root:
             self._secure_folder(folder.parent)
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(_FOLDER_MODE, exist_ok=True)
             self._sync_folder(folder.parent)
         elif not folder.is_dir():
             self._make_root()
 
     def _make_root(self) -> None:
         made = [folder for folder in (self._root, *self._root.parents) if not folder.exists()]
-        self._root.mkdir(parents=True, exist_ok=True)
+        self._root.mkdir(_FOLDER_MODE, parents=True, exist_ok=True)
         for folder in made:
             self._sync_folder(folder.parent)
 
@@ -269,7 +271,7 @@ def _walk(folder: Path | str, prefix: str) -> Iterator[Stat]:
 
 
 def _read_only_afterwards(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o444)
+    return os.open(path, flags | os.O_CLOEXEC, 0o440)
 
 
 def _write_all(file: io.FileIO, chunk: bytes) -> None:
