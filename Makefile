@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check format bench
+.PHONY: install demo test check format bench clean
 
 install: .venv/installed
 
@@ -30,3 +30,7 @@ format: install
 
 bench: install
 	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv .prefect .*_cache .hypothesis dist *.egg-info demo-archive
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

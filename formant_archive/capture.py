@@ -110,7 +110,7 @@ def read_conversation(body: bytes, conversation_id: str) -> dict[str, Any]:
 def _what_is_missing(data: dict[str, Any], pending: Pending, policy: Policy, now: datetime) -> Probe | None:
     if not data.get("transcript"):
         return Probe(at=now, http_status=200, error_type="transcript_missing")
-    if data.get("results") is None and now < settlement.ended_at(pending) + policy.results_wait:
+    if data.get("results") is None and now - settlement.ended_at(pending) < policy.results_wait:
         return Probe(at=now, http_status=200, error_type="results_missing")
     return None
 

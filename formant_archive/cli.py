@@ -12,9 +12,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NoReturn
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, validators
 from rich.console import Console
-from rich.table import Table
 
 from formant_archive import __version__, status
 from formant_archive.errors import ArchiveError, UsageError
@@ -33,8 +32,9 @@ app = App(
     help_epilogue=EXIT_CODES,
     version=__version__,
 )
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# No markup: a path, an agent or an error may hold brackets or colons.
+out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def main() -> NoReturn:
@@ -107,6 +107,9 @@ class ProgressLines(logging.Handler):
 
 
 Json = Annotated[bool, Parameter("--json", negative="", help="Print JSON instead of text.")]
+Port = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65_535))]
+Share = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))]
+Count = Annotated[int, Parameter(validator=validators.Number(gte=0))]
 ArchiveUrl = Annotated[str | None, Parameter(help="s3://bucket/prefix, file:///path or a path. Default: $ARCHIVE_URL.")]
 
 
@@ -127,45 +130,50 @@ def print_status(url: str, found: status.Status) -> None:
     if manifest is None or found.head.link is None:
         out.print(f"{url}: no run has committed anything yet", markup=False)
         return
-    table = Table.grid(padding=(0, 2))
-    table.add_row("archive", f"{url}  (id {manifest.archive_id}, source {manifest.source})")
+    rows: list[tuple[str, str]] = []
+    rows.append(("archive", f"{url}  (id {manifest.archive_id}, source {manifest.source})"))
     days = f"{status.day_of(held.first_start)} to {status.day_of(held.last_start)}"
-    table.add_row("settled", f"{held.conversations:,} conversations, {days}")
-    table.add_row("", f"{held.recordings:,} with a recording, {held.gone:,} gone; {held.bytes / 1e6:,.1f} MB")
-    table.add_row("agents", ", ".join(f"{agent}: {count:,}" for agent, count in sorted(held.agents.items())))
+    rows.append(("settled", f"{held.conversations:,} conversations, {days}"))
+    rows.append(("", f"{held.recordings:,} with a recording, {held.gone:,} gone; {held.bytes / 1e6:,.1f} MB"))
+    rows.append(("agents", ", ".join(f"{agent}: {count:,}" for agent, count in sorted(held.agents.items()))))
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in found.pending.most_common())
-    table.add_row("pending", f"{found.pending.total():,}" + (f"  ({reasons})" if reasons else ""))
+    rows.append(("pending", f"{found.pending.total():,}" + (f"  ({reasons})" if reasons else "")))
     if found.failed:
-        table.add_row("failed", f"{found.failed:,} of them, tried again by the next run")
+        rows.append(("failed", f"{found.failed:,} of them, tried again by the next run"))
     if found.long_open:
-        table.add_row("open", f"{found.long_open:,} of them in progress for more than 24 h: worth a look")
+        rows.append(("open", f"{found.long_open:,} of them in progress for more than 24 h: worth a look"))
     for name, scope in manifest.scopes.items():
         mark = "never listed completely" if scope.watermark is None else f"complete up to {_moment(scope.watermark)}"
-        table.add_row("scope", f"{name}: {mark}")
+        rows.append(("scope", f"{name}: {mark}"))
     committed = manifest.run.committed_at
     listing = "complete" if manifest.listing.complete else "INCOMPLETE"
-    table.add_row("last run", f"{status.ago(datetime.now(UTC), committed)}, listing {listing}")
-    table.add_row("head", f"{manifest.sequence}:{found.head.link.sha256}")
-    out.print(table)
+    rows.append(("last run", f"{status.ago(datetime.now(UTC), committed)}, listing {listing}"))
+    rows.append(("head", f"{manifest.sequence}:{found.head.link.sha256}"))
+    for name, text in rows:
+        # Not a table: it would cut what is wider than the terminal, and the head is to be copied.
+        out.print(f"{name:<10}{text}")
 
 
 def _moment(timestamp: int) -> str:
-    return f"{datetime.fromtimestamp(timestamp / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    try:
+        return f"{datetime.fromtimestamp(timestamp / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (OverflowError, ValueError, OSError):
+        return f"{timestamp} ms, which is no date"
 
 
 @app.command
 def simulate(
     *,
-    port: int = 8080,
+    port: Port = 8080,
     seed: int = 0,
-    conversations: int = 250,
+    conversations: Count = 250,
     order: Literal["newest_first", "oldest_first", "shuffled"] = "newest_first",
-    late_recordings: float = 0.0,
-    never_recordings: float = 0.0,
-    late_transcripts: float = 0.0,
+    late_recordings: Share = 0.0,
+    never_recordings: Share = 0.0,
+    late_transcripts: Share = 0.0,
     late_after: float | None = None,
-    in_progress: int = 0,
-    faults: float = 0.0,
+    in_progress: Count = 0,
+    faults: Share = 0.0,
     rate_limit: int | None = None,
     arrivals: float = 0.0,
     as_json: Json = False,
@@ -187,16 +195,19 @@ def simulate(
         arrivals: New calls a minute.
         as_json: Say where it is as JSON.
     """
-    sim = Simulator(
-        seed,
-        conversations,
-        order=order,
-        late_recordings=late_recordings,
-        never_recordings=never_recordings,
-        late_transcripts=late_transcripts,
-        in_progress=in_progress,
-        rate_limit=rate_limit,
-    )
+    try:
+        sim = Simulator(
+            seed,
+            conversations,
+            order=order,
+            late_recordings=late_recordings,
+            never_recordings=never_recordings,
+            late_transcripts=late_transcripts,
+            in_progress=in_progress,
+            rate_limit=rate_limit,
+        )
+    except ValueError as fault:
+        raise UsageError(f"there is no such workspace: {fault}") from None
     if faults:
         sim.fault(share=faults / 2, status=503)
         sim.fault(share=faults / 4, body=b"<html>proxy error</html>", content_type="text/html")

@@ -108,7 +108,7 @@ class Horizon:
             and sweep.first_page_newest >= self.start
             and self.lies_before(sweep.page)
             and self.total is not None
-            and sweep.totals[-1] - self.total <= fresh
+            and max(sweep.totals) - self.total <= fresh
         )
 
 

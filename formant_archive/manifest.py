@@ -8,7 +8,7 @@ Two writers never lock each other out: whoever comes second lays the same `Chang
 
 import gzip
 import hashlib
-import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
@@ -160,7 +160,7 @@ def unpack(body: bytes, kind: type[Line]) -> Iterator[Line]:
     try:
         for line in gzip.decompress(body).splitlines():
             yield kind.model_validate_json(line)
-    except (OSError, EOFError, ValidationError, json.JSONDecodeError):
+    except (OSError, EOFError, zlib.error, ValidationError):
         raise ArchiveDamaged(f"a part of the manifests is not lines of {kind.__name__.lower()} data") from None
 
 

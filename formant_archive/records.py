@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 #: A longer duration than this is none: 30,000 years.
 LONGEST_SECONDS = 1e12
@@ -78,7 +78,12 @@ def _status_text(value: object) -> str:
     return _text(value) if isinstance(value, str) else ""
 
 
-Instant = Annotated[datetime, PlainSerializer(written, when_used="json")]
+def _as_written(time: datetime) -> datetime:
+    """Cut a time to what `written` keeps of it, so that it is the same in memory and on disk."""
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+
+Instant = Annotated[datetime, AfterValidator(_as_written), PlainSerializer(written, when_used="json")]
 ConversationId = Annotated[str, BeforeValidator(_as_id)]
 Timestamp = Annotated[int | None, BeforeValidator(_whole_or_none)]
 

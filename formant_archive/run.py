@@ -266,7 +266,7 @@ class Run:
         for before, conversation, recording in zip(work, conversations, recordings, strict=True):
             pending = settlement.with_answers(before, conversation, recording, self.policy)
             self._harvest.begin(pending)
-            verdict = settlement.judge(pending, conversation, self.policy)
+            verdict = settlement.judge(pending, conversation, recording, self.policy)
             if self._is_other(pending):
                 self._drop(pending)
             elif verdict.is_settled:

@@ -79,6 +79,8 @@ def load_settings(**overrides: object) -> Settings:
         return Settings(**given)  # type: ignore[arg-type]  # pydantic checks them
     except ValidationError as fault:
         raise UsageError(_sentence(fault)) from None
+    except UnicodeDecodeError:
+        raise UsageError(".env is not UTF-8 text: save it as UTF-8, or set the environment instead") from None
 
 
 def _sentence(fault: ValidationError) -> str:

@@ -62,7 +62,8 @@ def ended_at(pending: Pending) -> datetime:
 
 def is_past_grace(pending: Pending, now: datetime, policy: Policy) -> bool:
     """Whether a payload that is not there by now may be called missing."""
-    return now >= ended_at(pending) + policy.grace
+    # Not `end + grace`: the API may give an end on the last day that there is.
+    return now - ended_at(pending) >= policy.grace
 
 
 def is_enough(probes: tuple[Probe, ...], pending: Pending, policy: Policy) -> bool:
@@ -134,19 +135,21 @@ def is_gone_by_rule(pending: Pending, policy: Policy) -> bool:
     return is_enough(of_type("not_found", pending.conversation_probes), pending, policy)
 
 
-def judge(pending: Pending, conversation: Answer, policy: Policy) -> Verdict:
+def judge(pending: Pending, conversation: Answer, recording: Answer, policy: Policy) -> Verdict:
     """Say what of a conversation is settled, after `with_answers`.
 
     Args:
         pending: With this run's answers.
         conversation: This run's look for the body: whether the conversation itself, or at least its witness, answers.
+        recording: This run's look for the recording. Only where it found nothing may the waiting end: the probes of
+            earlier runs say nothing of a recording that has come since, and failed to be fetched.
         policy: The rules of waiting.
     """
     is_gone = conversation.is_witnessed and is_gone_by_rule(pending, policy)
     return Verdict(
         conversation=_plain(pending.conversation),
         transcript=_transcript(pending, is_gone=is_gone),
-        recording=_recording(pending, policy, answered=conversation.answered, is_gone=is_gone),
+        recording=_recording(pending, recording, policy, answered=conversation.answered, is_gone=is_gone),
     )
 
 
@@ -171,14 +174,14 @@ def _transcript(pending: Pending, *, is_gone: bool) -> PresentTranscript | Missi
 
 
 def _recording(
-    pending: Pending, policy: Policy, *, answered: bool, is_gone: bool
+    pending: Pending, look: Answer, policy: Policy, *, answered: bool, is_gone: bool
 ) -> ArchivedRecording | Missing | None:
     stored, probes = pending.recording, pending.recording_probes
     if stored is not None:
         return ArchivedRecording(**stored.model_dump(exclude={"remarks"}))
-    if is_gone:
+    if is_gone and look.failure is None:
         return _missing("gone", pending, probes or pending.conversation_probes)
-    if answered and is_enough(probes, pending, policy):
+    if answered and look.probe is not None and is_enough(probes, pending, policy):
         return _missing("absent", pending, probes)
     return None
 
@@ -224,18 +227,19 @@ def waiting(pending: Pending, answers: Iterable[Answer], now: datetime, policy: 
     failures = [answer.failure for answer in answers if answer.failure is not None]
     if failures:
         return _after_failure(pending, failures, now, policy)
-    asked = len(pending.conversation_probes) + len(pending.recording_probes)
+    asked = [len(pending.conversation_probes)] if pending.conversation is None else []
+    asked += [len(pending.recording_probes)] if wants_recording(pending, policy) else []
     reason = _reason(pending)
-    again = now + _interval(max(len(pending.recording_probes), len(pending.conversation_probes)), policy)
+    pause = _interval(max(asked, default=0), policy)
     if reason == "results_missing":
-        again = min(again, max(now, ended_at(pending) + policy.results_wait))
+        pause = min(pause, max(policy.results_wait - (now - ended_at(pending)), timedelta(0)))
     return pending.model_copy(
         update={
             "reason": reason,
             "message": None,
             "failed": False,
             "failures": 0,
-            "next_probe_at": again if asked else None,
+            "next_probe_at": now + pause if asked and all(asked) else None,
         }
     )
 
@@ -245,7 +249,9 @@ def _reason(pending: Pending) -> str:
     if pending.conversation is None and pending.conversation_probes:
         last = pending.conversation_probes[-1]
         return last.error_type
-    return "recording_not_found" if pending.recording is None and pending.recording_probes else pending.reason
+    if pending.recording is None and pending.recording_probes:
+        return "recording_not_found"
+    return "new" if pending.reason == "open" else pending.reason
 
 
 def _after_failure(pending: Pending, failures: list[Failure], now: datetime, policy: Policy) -> Pending:
@@ -265,6 +271,6 @@ def _after_failure(pending: Pending, failures: list[Failure], now: datetime, pol
 
 
 def _interval(asked: int, policy: Policy) -> timedelta:
-    """How long to wait after so many questions: the probe interval, doubling up to six hours."""
+    """How long to wait after so many questions: the probe interval, doubling up to six hours, or itself if longer."""
     doublings = min(max(asked - 1, 0), 20)
-    return min(policy.probe_interval * 2.0**doublings, LONGEST_INTERVAL)
+    return min(policy.probe_interval * 2.0**doublings, max(LONGEST_INTERVAL, policy.probe_interval))

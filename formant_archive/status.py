@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -68,7 +68,8 @@ class Status:
         return {
             "archive": None if manifest is None else manifest.model_dump(mode="json"),
             "head": None if self.head.link is None else self.head.link.model_dump(),
-            "holdings": asdict(self.holdings),
+            # Not `asdict`: it cannot copy a Counter.
+            "holdings": vars(self.holdings),
             "pending": {
                 "reasons": dict(self.pending),
                 "failed": self.failed,

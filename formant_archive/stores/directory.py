@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from uuid import uuid4
 
 from formant_archive.errors import ObjectMissing, StoreError, StoreRefused, StoreUnavailable
-from formant_archive.stores import Stat, check_key, check_prefix, chunks
+from formant_archive.stores.contract import Stat, check_key, check_prefix, chunks
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -45,7 +45,7 @@ from tenacity import (
 from urllib3.exceptions import HTTPError
 
 from formant_archive.errors import ObjectMissing, StoreError, StoreRefused, StoreUnavailable, UnsafeStore
-from formant_archive.stores import Stat, check_key, check_prefix, chunks
+from formant_archive.stores.contract import Stat, check_key, check_prefix, chunks
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

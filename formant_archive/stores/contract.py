@@ -1,0 +1,105 @@
+"""What every store is and does; the rules are in the package's docstring."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import BinaryIO, Protocol
+
+from pydantic import BaseModel
+
+_CHUNK = 1 << 20
+
+
+class Stat(BaseModel, frozen=True):
+    """What a store says of an object without reading it.
+
+    Attributes:
+        key: The object's key, relative to the archive.
+        size: Bytes.
+        sha256: Hex digest from the object's metadata, as its writer gave it; None where the store keeps none.
+    """
+
+    key: str
+    size: int
+    sha256: str | None = None
+
+
+class Store(Protocol):
+    """Keys and bytes of one archive."""
+
+    @property
+    def url(self) -> str:
+        """Where the archive is, as `ARCHIVE_URL` spells it, without secrets."""
+        ...
+
+    def put(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> bool:
+        """Store `body` under `key` unless the key is taken; say whether this call created it.
+
+        Args:
+            key: Relative to the archive, `/` between its parts.
+            body: Bytes, or a seekable binary file, which is read from its start and left open.
+            sha256: Hex digest of the body.
+
+        Raises:
+            StoreRefused: The store denies it, or the body is not the one that was hashed.
+            StoreUnavailable: It may or may not have been stored; put again to know.
+        """
+        ...
+
+    def get(self, key: str) -> bytes:
+        """Read a whole (small) object.
+
+        Raises:
+            ObjectMissing: Nothing is stored under the key.
+        """
+        ...
+
+    def open(self, key: str) -> AbstractContextManager[BinaryIO]:
+        """Read an object as a stream, from its start.
+
+        Raises:
+            ObjectMissing: Nothing is stored under the key.
+        """
+        ...
+
+    def stat(self, key: str) -> Stat | None:
+        """Say what is stored under the key, or None."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[Stat]:
+        """Yield the objects whose key starts with `prefix`, in no promised order.
+
+        The prefix ends with `/` or is empty. `sha256` is None in what it yields.
+        """
+        ...
+
+
+def check_key(key: str) -> None:
+    """Refuse a key that is not one.
+
+    Raises:
+        ValueError: A part of it is empty, `.` or `..`, or it holds a NUL.
+    """
+    if "\0" in key or not {"", ".", ".."}.isdisjoint(key.split("/")):
+        raise ValueError(f"not a key: {key!r}")
+
+
+def check_prefix(prefix: str) -> None:
+    """Refuse a prefix that is neither empty nor a key and a `/`.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if prefix:
+        check_key(prefix.removesuffix("/"))
+        if not prefix.endswith("/"):
+            raise ValueError(f"not a prefix, it ends without '/': {prefix!r}")
+
+
+def chunks(body: bytes | BinaryIO) -> Iterator[bytes]:
+    """Yield a body from its start, a mebibyte at a time; a file is left open."""
+    if isinstance(body, bytes):
+        yield body
+        return
+    body.seek(0)
+    while chunk := body.read(_CHUNK):
+        yield chunk

@@ -1,0 +1,187 @@
+"""`prefect.yaml` means what it says: Prefect itself drops a misspelt key and reports success.
+
+Prefect is imported inside the functions, because the tests of the flows set its environment first.
+"""
+
+import copy
+import inspect
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import pytest
+import yaml
+from pydantic import BaseModel, ValidationError
+
+ROOT = Path(__file__).resolve().parents[1]
+#: YAML's own place for anchors; Prefect takes no notice of it.
+ANCHORS = "definitions"
+#: What any step may hold besides the arguments of its function.
+STEP_KEYS = {"id", "requires"}
+
+Config = dict[str, Any]
+
+
+def read() -> Config:
+    config: Config = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    return config
+
+
+def unknown_keys(config: Config) -> list[str]:
+    """Name every key that Prefect does not know, by its path; of steps, also the steps themselves."""
+    from prefect.cli.deploy._models import PrefectYamlModel
+
+    plain = {name: value for name, value in config.items() if name != ANCHORS}
+    found = list(_unknown_fields(PrefectYamlModel, plain, ""))
+    for part, holder in [("", config), *((f"deployments[{at}]", one) for at, one in enumerate(config["deployments"]))]:
+        for kind in ("build", "push", "pull"):
+            for at, step in enumerate(holder.get(kind) or []):
+                found += _unknown_in_step(step, f"{part}.{kind}[{at}]")
+    return found
+
+
+def _unknown_fields(model: type[BaseModel], data: Config, path: str) -> list[str]:
+    hints = get_type_hints(model)
+    fields = {field.alias or name: hints[name] for name, field in model.model_fields.items()}
+    found = [f"{path}.{name}" for name in data if name not in fields]
+    for name in data.keys() & fields.keys():
+        deeper = _models(fields[name])
+        values = data[name] if isinstance(data[name], list) else [data[name]]
+        for at, value in enumerate(values):
+            # Where Prefect takes one of several forms, the first is the one that is written in a file.
+            if deeper and isinstance(value, dict):
+                found += _unknown_fields(deeper[0], value, f"{path}.{name}[{at}]")
+    return found
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models(argument)]
+
+
+def _unknown_in_step(step: Config, path: str) -> list[str]:
+    from prefect.utilities.importtools import import_object
+
+    found = []
+    for name, inputs in step.items():
+        try:
+            function = import_object(name)
+        except (ImportError, AttributeError):
+            found.append(f"{path}.{name}")
+            continue
+        known = STEP_KEYS | inspect.signature(function).parameters.keys()
+        found += [f"{path}.{name}.{key}" for key in inputs if key not in known]
+    return found
+
+
+DEPLOYMENTS = [pytest.param(one, id=one["name"]) for one in read()["deployments"]]
+each_deployment = pytest.mark.parametrize("deployment", DEPLOYMENTS)
+
+
+def test_every_key_is_one_that_prefect_knows() -> None:
+    assert unknown_keys(read()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "misspelt"),
+    [
+        ((), "deployment"),
+        ((), "pulls"),
+        (("pull", 0), "prefect.deployments.steps.run_shell_skript"),
+        (("pull", 1, "prefect.deployments.steps.set_working_directory"), "directry"),
+        (("deployments", 0), "shedules"),
+        (("deployments", 0), "enforce_parameter_shema"),
+        (("deployments", 0, "work_pool"), "work_queue"),
+        (("deployments", 0, "schedules", 0), "timezon"),
+        (("deployments", 0, "concurrency_limit"), "colision_strategy"),
+    ],
+)
+def test_misspelt_key_is_found_at_every_level(path: tuple[str | int, ...], misspelt: str) -> None:
+    config = copy.deepcopy(read())
+    level: Any = config
+    for step in path:
+        level = level[step]
+    level[misspelt] = {}
+
+    assert len(found := unknown_keys(config)) == 1
+    assert found[0].endswith(misspelt)
+
+
+def test_prefect_itself_takes_the_file() -> None:
+    from prefect.cli.deploy._models import PrefectYamlModel
+
+    assert len(PrefectYamlModel.model_validate(read()).deployments) == len(DEPLOYMENTS)
+
+
+def test_names_are_unique_and_so_are_the_slugs_of_each_deployment() -> None:
+    names = [one["name"] for one in read()["deployments"]]
+    assert len(set(names)) == len(names)
+    for one in read()["deployments"]:
+        slugs = [schedule["slug"] for schedule in one.get("schedules", [])]
+        assert len(set(slugs)) == len(slugs)
+
+
+@each_deployment
+def test_entrypoint_is_a_flow_that_can_be_imported(deployment: Config) -> None:
+    from prefect import Flow
+    from prefect.flows import load_flow_from_entrypoint
+
+    assert isinstance(load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False), Flow)
+
+
+@each_deployment
+def test_parameters_of_deployment_and_schedules_suit_the_flow(deployment: Config) -> None:
+    from prefect import Flow
+    from prefect.flows import load_flow_from_entrypoint
+
+    flow: Flow[..., Any] = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
+    for schedule in [{}, *deployment.get("schedules", [])]:
+        given = {**deployment.get("parameters", {}), **schedule.get("parameters", {})}
+        inspect.signature(flow.fn).bind_partial(**given)
+        # What has no default must be given.
+        inspect.signature(flow.fn).bind(**flow.validate_parameters(given))
+
+
+@each_deployment
+def test_schedules_have_a_slug_and_a_time_that_prefect_can_read(deployment: Config) -> None:
+    from prefect.cli.deploy._models import RawScheduleConfig
+    from prefect.client.schemas.schedules import CronSchedule
+
+    for schedule in deployment.get("schedules", []):
+        RawScheduleConfig.model_validate(schedule)
+        assert schedule["slug"]
+        assert schedule["timezone"]
+        CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"])
+
+
+def test_cron_that_cannot_be_read_is_refused() -> None:
+    from prefect.client.schemas.schedules import CronSchedule
+
+    with pytest.raises(ValidationError):
+        CronSchedule(cron="*/15 * * *", timezone="UTC")
+
+
+@each_deployment
+def test_deployment_says_what_it_does_and_has_prefect_check_its_parameters(deployment: Config) -> None:
+    assert deployment["description"].strip()
+    assert deployment["enforce_parameter_schema"] is True
+    # Without a version of ours, deploying twice changes nothing.
+    assert "version" not in deployment
+
+
+@each_deployment
+def test_concurrency_limit_is_one_that_prefect_accepts(deployment: Config) -> None:
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig
+
+    limit = ConcurrencyLimitConfig.model_validate(deployment["concurrency_limit"])
+    assert limit.limit == 1
+    assert limit.collision_strategy.value == "CANCEL_NEW"
+
+
+def test_no_path_of_the_machine_that_deploys_is_written_into_the_deployments() -> None:
+    text = (ROOT / "prefect.yaml").read_text()
+    settings = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+
+    # Prefect replaces these when it deploys; and without `pull` it writes its own working directory.
+    assert "{{ $" not in settings
+    assert read()["pull"]
