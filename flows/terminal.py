@@ -30,13 +30,23 @@ def run(flow: Flow[Any, Any], **parameters: Any) -> int:
     if settings.formant_api_key is None and not PREFECT_API_URL.value():
         raise UsageError("FORMANT_API_KEY is not set. Set it in the environment or in .env")
     connections.check(settings)
-    with quiet(), cli.ProgressLines() as lines:
-        logging.getLogger("prefect.flow_runs").addHandler(lines)
+    with quiet(), cli.ProgressLines() as lines, shown_by(lines):
         state: State[Any] = flow(**parameters, return_state=True)  # type: ignore[assignment]  # Prefect's own hints
     counts = getattr(state.data, "result", state.data)
     code = int(counts.get("exit_code", 1)) if isinstance(counts, dict) else 1
     cli.end(state.message or str(state.name), code)
     return code
+
+
+@contextmanager
+def shown_by(lines: logging.Handler) -> Iterator[None]:
+    """Show what a flow says of its progress."""
+    logger = logging.getLogger("prefect.flow_runs")
+    logger.addHandler(lines)
+    try:
+        yield
+    finally:
+        logger.removeHandler(lines)
 
 
 @contextmanager
