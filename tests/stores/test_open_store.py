@@ -35,13 +35,17 @@ def test_a_bucket_is_opened(url: str, opened: str) -> None:
         ("file:///srv/my%20archive", "file:///srv/my%20archive"),
         ("FILE:///srv/archive", "file:///srv/archive"),
         ("/srv/my archive/", "file:///srv/my%20archive"),
-        ("archive", (Path.cwd() / "archive").as_uri()),
     ],
 )
 def test_a_folder_is_opened(url: str, opened: str) -> None:
     store = open_store(url)
     assert isinstance(store, DirectoryStore)
     assert store.url == opened
+
+
+def test_a_relative_path_is_one_of_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert open_store("archive").url == (tmp_path / "archive").as_uri()
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/a/b", "file:///srv/my%20archive?#", "/srv/100%"])
