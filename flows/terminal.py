@@ -1,12 +1,14 @@
 """A flow on a terminal: Prefect kept quiet, progress shown, the final state turned into one line and an exit code."""
 
 import logging
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from prefect import Flow
 from prefect.client.schemas.objects import State
+from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_SERVER_ANALYTICS_ENABLED,
@@ -31,11 +33,30 @@ def run(flow: Flow[Any, Any], **parameters: Any) -> int:
         raise UsageError("FORMANT_API_KEY is not set. Set it in the environment or in .env")
     connections.check(settings)
     with quiet(), cli.ProgressLines() as lines, shown_by(lines):
+        if not PREFECT_API_URL.value():
+            start_server()
         state: State[Any] = flow(**parameters, return_state=True)  # type: ignore[assignment]  # Prefect's own hints
     counts = getattr(state.data, "result", state.data)
     code = int(counts.get("exit_code", 1)) if isinstance(counts, dict) else 1
     cli.end(state.message or str(state.name), code)
     return code
+
+
+def start_server() -> None:
+    """Start Prefect's temporary server, deaf to Ctrl-C.
+
+    A terminal sends that to every process at once, and a flow whose server is gone goes on asking for it for minutes.
+
+    Raises:
+        UsageError: It did not start in a minute.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        SubprocessASGIServer().start(timeout=60)
+    except RuntimeError as fault:
+        raise UsageError(f"Prefect's temporary server did not start, set PREFECT_API_URL to another: {fault}") from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

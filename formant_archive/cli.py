@@ -31,6 +31,7 @@ app = App(
     help="Look into an archive of FormantAI Voice conversations. What fills it: python -m flows.archive --help",
     help_epilogue=EXIT_CODES,
     version=__version__,
+    suppress_keyboard_interrupt=False,
 )
 # No markup: a path, an agent or an error may hold brackets or colons.
 out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
@@ -64,7 +65,7 @@ def exit_code(work: Callable[[], Any]) -> int:
 
 def run_function(function: Callable[..., int], *, name: str) -> NoReturn:
     """Run a function as a command of its own and exit: how a flow is started from a terminal."""
-    command = App(name=name, help_epilogue=EXIT_CODES, version_flags=())
+    command = App(name=name, help_epilogue=EXIT_CODES, version_flags=(), suppress_keyboard_interrupt=False)
     command.default(function)
     run(command)
 

@@ -1,0 +1,1 @@
+"""Programs for whoever has the checkout: not installed, not imported by anything else."""
