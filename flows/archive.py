@@ -22,9 +22,10 @@ from pydantic import Field
 from flows import report, terminal
 from formant_archive import __version__, cli
 from formant_archive.errors import ApiError, ApiRefused, ArchiveError, UsageError
+from formant_archive.page import Page
 from formant_archive.records import Failure, Pending, milliseconds
 from formant_archive.run import Run
-from formant_archive.settings import load_settings
+from formant_archive.settings import current_settings
 from formant_archive.settlement import Answer
 from tasks.conversations import (
     archive_recordings,
@@ -38,7 +39,7 @@ from tasks.manifests import commit_manifest, read_head
 from tasks.opaque import opaque
 
 #: Pages whose payloads are under way at once, so that memory does not grow with the backlog.
-PAGES_IN_FLIGHT = 2
+PAGES_IN_FLIGHT = 4
 
 Answers = PrefectFuture[list[Answer]]
 InFlight = deque[tuple[list[Pending], Answers, Answers]]
@@ -46,8 +47,8 @@ InFlight = deque[tuple[list[Pending], Answers, Answers]]
 
 @flow(
     name="archive-conversations",
-    # Two tasks for each page in flight: a page never waits for a worker.
-    task_runner=ThreadPoolTaskRunner(max_workers=2 * PAGES_IN_FLIGHT),  # type: ignore[arg-type]  # Prefect's own hints
+    # Two tasks for each page in flight, and the next page of the list: none ever waits for a worker.
+    task_runner=ThreadPoolTaskRunner(max_workers=2 * PAGES_IN_FLIGHT + 1),  # type: ignore[arg-type]  # Prefect's own hints
     persist_result=False,
 )
 def archive_conversations(
@@ -74,7 +75,7 @@ def archive_conversations(
 
 def begin(agent_id: int | None, since: datetime | None, *, full: bool) -> Run:
     """Read where the last run left off."""
-    settings = load_settings()
+    settings = current_settings()
     return Run(
         read_head(),
         run_id=str(uuid4()),
@@ -107,16 +108,25 @@ def archive_pages(run: Run) -> None:
 
 def pages(run: Run) -> Iterator[list[Pending]]:
     """List page after page, then bring up the pending conversations that the list did not show."""
-    while (offset := run.listing.offset) is not None:
+    upcoming = list_ahead(run)
+    while upcoming is not None:
         try:
-            page = list_page(run.agent_id, offset)
+            page = upcoming.result()
         except ApiError as fault:
             if isinstance(fault, ApiRefused) or run.listing.total is None:
                 raise
             run.listing.fail()
-        else:
-            yield run.take(page.references, page.total)
+            break
+        wanted = run.take(page.references, page.total)
+        upcoming = list_ahead(run)
+        yield wanted
     yield from run.carried()
+
+
+def list_ahead(run: Run) -> PrefectFuture[Page] | None:
+    """Have the next page listed while the one before is worked on; None where the listing is over."""
+    offset = run.listing.offset
+    return None if offset is None else list_page.submit(run.agent_id, offset)
 
 
 def select_unsettled(run: Run, wanted: list[Pending]) -> list[Pending]:

@@ -18,7 +18,7 @@ from prefect.settings import (
 
 from formant_archive import cli
 from formant_archive.errors import UsageError
-from formant_archive.settings import load_settings
+from formant_archive.settings import current_settings
 from tasks import connections
 
 
@@ -28,7 +28,7 @@ def run(flow: Flow[Any, Any], **parameters: Any) -> int:
     Raises:
         UsageError: A setting is missing or wrong; it is said before Prefect starts anything.
     """
-    settings = load_settings()
+    settings = current_settings()
     if settings.formant_api_key is None and not PREFECT_API_URL.value():
         raise UsageError("FORMANT_API_KEY is not set. Set it in the environment or in .env")
     connections.check(settings)

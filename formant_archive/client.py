@@ -23,12 +23,13 @@ import logging
 import random as _random
 import re
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import ip_address
-from typing import BinaryIO, Self, TypeVar
+from typing import BinaryIO, NamedTuple, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -105,19 +106,19 @@ class FormantClient:
         _hush()
         trusted = self._base.scheme == "https"
         verify = httpx.create_ssl_context(trust_env=trusted)
+        key = {"Authorization": f"Bearer {_checked_key(api_key)}"}
 
         def made(transport: httpx.BaseTransport | None, headers: Mapping[str, str]) -> httpx.Client:
             return httpx.Client(
                 headers={**_HEADERS, **headers},
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-                limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
                 transport=transport,
                 trust_env=trusted,
                 verify=verify,
             )
 
-        self._api = made(transport, {"Authorization": f"Bearer {_checked_key(api_key)}"})
-        self._links = made(redirect_transport, {})
+        self._made: Callable[[], _Wires] = lambda: _Wires(made(transport, key), made(redirect_transport, {}))
+        self._idle: deque[_Wires] = deque()
 
     def __enter__(self) -> Self:
         return self
@@ -127,8 +128,9 @@ class FormantClient:
 
     def close(self) -> None:
         """Close all connections."""
-        self._api.close()
-        self._links.close()
+        while self._idle:
+            for client in self._idle.pop():
+                client.close()
 
     def list_page(self, *, agent_id: int | None, offset: int, limit: int = 100) -> Page:
         """Ask for one page of the list: of an agent, or of all of them. Phone numbers stay behind."""
@@ -180,20 +182,32 @@ class FormantClient:
     def _attempt(self, url: httpx.URL, read: Callable[[Body], _T], seconds: float, effort: Effort) -> _T:
         try:
             asked = self._clock()
-            with self._pacer.turn() as turn:
+            with self._pacer.turn() as turn, self._wires() as wires:
                 effort.excuse(self._clock() - asked)
-                return self._exchange(url, read, seconds, turn)
+                return self._exchange(wires, url, read, seconds, turn)
         except (httpx.HTTPError, httpx.StreamError) as error:
             fault = _fault(error)
         # Not raised above, not even `from None`: the error's context would still be httpx's, which holds the request.
         raise Interrupted(fault)
 
-    def _exchange(self, url: httpx.URL, read: Callable[[Body], _T], seconds: float, turn: Turn) -> _T:
+    @contextmanager
+    def _wires(self) -> Iterator["_Wires"]:
+        """Lend a request connections of its own: in a pool of httpx's, threads wait half their time for its lock."""
+        try:
+            wires = self._idle.pop()
+        except IndexError:
+            wires = self._made()
+        try:
+            yield wires
+        finally:
+            self._idle.append(wires)
+
+    def _exchange(self, wires: "_Wires", url: httpx.URL, read: Callable[[Body], _T], seconds: float, turn: Turn) -> _T:
         """Send the request, follow its redirects, and read the answer."""
         deadline = self._clock() + seconds
         timeout = httpx.Timeout(min(_READ_SECONDS, seconds), connect=min(_CONNECT_SECONDS, seconds))
         for hop in range(_HOPS + 1):
-            client = self._links if hop else self._api
+            client = wires.links if hop else wires.api
             request = client.build_request("GET", url, timeout=timeout)
             with closing(client.send(request, stream=True)) as response:
                 # A dict, because each look into httpx's own costs microseconds.
@@ -230,6 +244,13 @@ class FormantClient:
         if status == httpx.codes.TOO_MANY_REQUESTS or status >= 500 or (by_link and status in _DEAD_LINK):
             raise Interrupted(said, retry_after(body.headers, self._wall_clock()))
         raise BadAnswer(said) if by_link else _refusal(status, word, said)
+
+
+class _Wires(NamedTuple):
+    """What one request at a time goes over: a client with the key for the API, and one without for redirects."""
+
+    api: httpx.Client
+    links: httpx.Client
 
 
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"formant-archive/{__version__}"}

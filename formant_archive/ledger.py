@@ -25,7 +25,7 @@ from formant_archive.manifest import (
     pack,
     unpack,
 )
-from formant_archive.records import Entry, Link, Pending, Recent
+from formant_archive.records import Link, Pending, Recent
 from formant_archive.register import find_records
 from formant_archive.stores import Store
 
@@ -127,7 +127,7 @@ def read_part(store: Store, link: PartLink, kind: type[Line]) -> list[Line]:
     return list(unpack(body, kind))
 
 
-def write_part(store: Store, lines: Sequence[Line]) -> PartLink:
+def write_part(store: Store, lines: Sequence[bytes]) -> PartLink:
     """Store lines as a part, named by the hash of its bytes."""
     body, count = pack(lines)
     sha256 = digest(body)
@@ -137,13 +137,13 @@ def write_part(store: Store, lines: Sequence[Line]) -> PartLink:
 
 @dataclass(frozen=True)
 class Draft:
-    """What a run wants to commit: one part of it."""
+    """What a run wants to commit: one part of it; `entries` are lines."""
 
     run: RunNote
     source: str
     listing: ListingNote
     counts: Mapping[str, int]
-    entries: Sequence[Entry]
+    entries: Sequence[bytes]
     changes: Changes
     overlap: int
 
@@ -213,9 +213,9 @@ def _manifest(
     return manifest, state
 
 
-def _in_order(lines: Mapping[str, Line]) -> list[Line]:
+def _in_order(lines: Mapping[str, Line]) -> list[bytes]:
     """Sort by id, so that the same state has the same bytes."""
-    return [lines[name] for name in sorted(lines)]
+    return [lines[name].line() for name in sorted(lines)]
 
 
 def _scope_note(store: Store, head: Head, name: str, scope: Scope) -> ScopeNote:

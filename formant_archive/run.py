@@ -35,7 +35,7 @@ from formant_archive.settlement import Answer
 from formant_archive.summary import Summary
 
 ALL = "all"
-#: A manifest is committed every so many conversations.
+#: A manifest is committed every so many conversations that were settled or left pending.
 PART_SIZE = 10_000
 #: Carried conversations are worked on in batches of a page.
 BATCH_SIZE = 100
@@ -343,7 +343,7 @@ class Run:
 
     def _witnessed(self) -> dict[str, Pending]:
         """The pending conversations; those that the list showed beside what the run settled have a witness in it."""
-        witness = next((entry.conversation_id for entry in self._harvest.entries), None)
+        witness = next(iter(self._harvest.sealed), None)
         return {
             name: one if one.witness or name in self._carried else one.model_copy(update={"witness": witness})
             for name, one in self._harvest.pending.items()

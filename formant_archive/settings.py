@@ -1,6 +1,8 @@
 """The settings: one frozen object, built once from the environment or `.env`. Nothing else reads the environment."""
 
+import os
 from datetime import timedelta
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -63,6 +65,21 @@ class Settings(BaseSettings):
             results_wait=timedelta(minutes=self.archive_results_wait_minutes),
             overlap=timedelta(hours=self.archive_overlap_hours),
         )
+
+
+def current_settings() -> Settings:
+    """Give the process's settings: built once, and again only where its environment has changed.
+
+    Raises:
+        UsageError: As in `load_settings`.
+    """
+    names = Settings.model_fields.keys()
+    return _built(frozenset(one for one in os.environ.items() if one[0].lower() in names))
+
+
+@lru_cache(maxsize=1)
+def _built(environment: frozenset[tuple[str, str]]) -> Settings:
+    return load_settings()
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -11,7 +11,7 @@ from prefect.blocks.system import Secret
 
 from formant_archive.client import FormantClient
 from formant_archive.errors import UsageError
-from formant_archive.settings import Settings, load_settings
+from formant_archive.settings import Settings, current_settings
 from formant_archive.stores import Store, open_store
 
 #: The Prefect block that holds the API key where the environment does not.
@@ -27,13 +27,13 @@ def client() -> FormantClient:
         UsageError: There is no API key, neither in the environment nor in the Secret block.
     """
     with _lock:
-        return _client(load_settings())
+        return _client(current_settings())
 
 
 def store() -> Store:
     """Give the process's store of the archive."""
     with _lock:
-        return _store(load_settings().archive_url)
+        return _store(current_settings().archive_url)
 
 
 def check(settings: Settings) -> None:

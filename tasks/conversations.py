@@ -15,7 +15,7 @@ from formant_archive import capture, register, settlement
 from formant_archive.client import Page
 from formant_archive.errors import ApiUnavailable
 from formant_archive.records import Entry, Pending, Record
-from formant_archive.settings import load_settings
+from formant_archive.settings import current_settings
 from formant_archive.settlement import Answer
 from tasks import connections
 from tasks.retries import ON_OUTAGE
@@ -63,7 +63,7 @@ def find_records(conversations: list[Pending]) -> list[Entry]:
 @task(task_run_name="transcripts", tags=["formant-api"], **ON_OUTAGE)
 def archive_transcripts(work: list[Pending]) -> list[Answer]:
     """Fetch and archive the bodies of a page's conversations, transcripts in them."""
-    client, store, policy = connections.client(), connections.store(), load_settings().policy
+    client, store, policy = connections.client(), connections.store(), current_settings().policy
 
     def archive(pending: Pending) -> Answer:
         if not settlement.wants_conversation(pending, clock(), policy):
@@ -76,7 +76,7 @@ def archive_transcripts(work: list[Pending]) -> list[Answer]:
 @task(task_run_name="recordings", tags=["formant-api"], **ON_OUTAGE)
 def archive_recordings(work: list[Pending]) -> list[Answer]:
     """Download and archive the recordings of a page's conversations."""
-    client, store, policy = connections.client(), connections.store(), load_settings().policy
+    client, store, policy = connections.client(), connections.store(), current_settings().policy
 
     def archive(pending: Pending) -> Answer:
         if not settlement.wants_recording(pending, policy):

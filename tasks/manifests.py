@@ -4,7 +4,7 @@ from prefect import task
 
 from formant_archive import ledger
 from formant_archive.ledger import Draft, Head
-from formant_archive.settings import load_settings
+from formant_archive.settings import current_settings
 from tasks import connections
 from tasks.retries import ON_OUTAGE
 
@@ -18,5 +18,5 @@ def read_head() -> Head:
 @task(task_run_name="commit-manifest", **ON_OUTAGE)
 def commit_manifest(head: Head, draft: Draft) -> Head:
     """Write the next manifest."""
-    settings = load_settings()
+    settings = current_settings()
     return ledger.commit(connections.store(), head, draft, allow_unsafe=settings.archive_allow_unsafe_store)

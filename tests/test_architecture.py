@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": RULES
     | {"settings", "settlement", "client", "stores", "capture", "register", "ledger", "listing", "run", "verify"}
     | {"prefect"},
-    "flows": RECORDS | {"__init__", "settings", "settlement", "run", "summary", "cli", "tasks", "prefect"},
+    "flows": RECORDS | {"__init__", "page", "settings", "settlement", "run", "summary", "cli", "tasks", "prefect"},
 }
 #: No I/O, no clock, no environment: time comes in as an argument.
 PURE = {"errors", "policy", "records", "keys", "manifest", "listing", "settlement", "wav", "summary"}

@@ -96,7 +96,7 @@ def draft(number: int, entries: list[Entry], waiting: list[Pending], before: Sco
         source="https://api.example",
         listing=listing,
         counts=dict.fromkeys(("listed", "carried", *OUTCOMES), 0),
-        entries=entries,
+        entries=[entry.line() for entry in entries],
         changes=Changes("all", before, after, frozenset(one.conversation_id for one in entries), held),
         overlap=6 * 3_600_000,
     )

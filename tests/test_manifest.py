@@ -173,7 +173,7 @@ def draft(part: int = 1, run_id: str = "r", **fields: Any) -> Draft:
         "source": "https://api.example",
         "listing": listing_note(),
         "counts": counts,
-        "entries": [entry(f"{run_id}{part}")],
+        "entries": [entry(f"{run_id}{part}").line()],
         "changes": changes(Scope(), Scope(watermark=part)),
         "overlap": OVERLAP,
     }
@@ -222,9 +222,9 @@ def test_a_writer_that_comes_second_links_to_the_first_ones_manifest() -> None:
 def test_the_same_lines_have_the_same_bytes() -> None:
     lines = [pending("a"), pending("b")]
 
-    body, count = pack(lines)
+    body, count = pack([one.line() for one in lines])
 
-    assert (body, count) == pack(list(lines))
+    assert (body, count) == pack([one.line() for one in lines])
     assert body[4:8] == b"\0\0\0\0", "no time of writing"
     assert gzip.decompress(body) == lines[0].line() + lines[1].line()
     assert count == 2
@@ -235,11 +235,11 @@ def test_the_same_lines_have_the_same_bytes() -> None:
 def test_a_part_reads_back_whatever_ids_are_in_it(names: list[str]) -> None:
     lines = [Recent(conversation_id=name, time=-1, settled=False) for name in names]
 
-    assert list(unpack(pack(lines)[0], Recent)) == lines
+    assert list(unpack(pack([one.line() for one in lines])[0], Recent)) == lines
 
 
 def test_an_empty_part_has_no_lines() -> None:
-    assert list(unpack(pack(list[Recent]())[0], Recent)) == []
+    assert list(unpack(pack([])[0], Recent)) == []
 
 
 def read_quietly(body: bytes) -> list[Recent] | None:
@@ -253,7 +253,7 @@ def read_quietly(body: bytes) -> list[Recent] | None:
     return None
 
 
-PART = pack([Recent(conversation_id=f"{PHONE}-{number}", time=number, settled=True) for number in range(20)])[0]
+PART = pack([Recent(conversation_id=f"{PHONE}-{number}", time=number, settled=True).line() for number in range(20)])[0]
 
 
 def test_a_part_with_a_broken_byte_is_damaged_or_the_same() -> None:
@@ -295,7 +295,7 @@ def test_a_part_that_is_no_text_or_no_gzip_is_damaged() -> None:
 
 def test_a_part_of_another_kind_is_damaged() -> None:
     with pytest.raises(ArchiveDamaged, match="entry"):
-        list(unpack(pack([pending()])[0], Entry))
+        list(unpack(pack([pending().line()])[0], Entry))
 
 
 # Damaged manifests

@@ -19,6 +19,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, BinaryIO
@@ -82,6 +83,7 @@ class DirectoryStore:
         self._root = Path(path).absolute()
         self._link = link
         self._fsync = fsync
+        self._writer, self._numbers = uuid4().hex, count()
         self._secure_folder = lru_cache(_FOLDERS_REMEMBERED)(self._make_folder)
 
     @property
@@ -92,9 +94,7 @@ class DirectoryStore:
     def put(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> bool:
         """Store `body` under `key` unless the key is taken; see `Store.put`."""
         target = self._path(key)
-        if self._is_taken(target):
-            return False
-        temporary = target.with_name(_TEMPORARY + uuid4().hex)
+        temporary = target.with_name(f"{_TEMPORARY}{self._writer}-{next(self._numbers)}")
         try:
             self._write(temporary, body, sha256)
             created = self._publish(temporary, target)
@@ -102,6 +102,7 @@ class DirectoryStore:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
         with _plainly(target):
+            # Also where the key was taken: its writer may have died before it flushed the folder.
             self._sync_folder(target.parent)
         return created
 
@@ -142,15 +143,6 @@ class DirectoryStore:
         if key.rpartition("/")[2].startswith(_TEMPORARY):
             raise ValueError(f"a temporary file's name is no key: {key!r}")
         return self._root / key
-
-    def _is_taken(self, target: Path) -> bool:
-        with _plainly(target):
-            if not target.exists():
-                return False
-            # Its writer may have died before it flushed the folder: what is called stored must stay.
-            self._secure_folder(target.parent)
-            self._sync_folder(target.parent)
-            return True
 
     def _write(self, path: Path, body: bytes | BinaryIO, sha256: str) -> None:
         digest = hashlib.sha256()
