@@ -52,14 +52,17 @@ InFlight = deque[tuple[list[Pending], Answers, Answers]]
     persist_result=False,
 )
 def archive_conversations(
-    agent_id: Annotated[int | None, Field(description="Only this agent's conversations.", ge=0)] = None,
-    since: Annotated[
-        datetime | None,
-        Field(description="The first run of a scope leaves out what started before (UTC); history is the backfill's."),
-    ] = None,
-    full: Annotated[bool, Field(description="List to the very end, whatever the watermark says.")] = False,
+    agent_id: Annotated[int | None, Field(ge=0)] = None,
+    since: datetime | None = None,
+    full: bool = False,
 ) -> State[Any]:
-    """List new conversations, fetch transcripts and recordings, archive them, commit a manifest."""
+    """List new conversations, fetch transcripts and recordings, archive them, commit a manifest.
+
+    Args:
+        agent_id: Only this agent's conversations.
+        since: The first run of a scope leaves out what started before (UTC), for good.
+        full: List to the very end, whatever the watermark says.
+    """
     try:
         run = begin(agent_id, since, full=full)
         archive_pages(run)
