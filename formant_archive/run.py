@@ -343,7 +343,7 @@ class Run:
 
     def _witnessed(self) -> dict[str, Pending]:
         """The pending conversations; those that the list showed beside what the run settled have a witness in it."""
-        witness = next(iter(self._harvest.sealed), None)
+        witness = min(self._harvest.sealed, default=None)
         return {
             name: one if one.witness or name in self._carried else one.model_copy(update={"witness": witness})
             for name, one in self._harvest.pending.items()
