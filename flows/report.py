@@ -18,6 +18,8 @@ from formant_archive.summary import Summary
 
 #: A table artifact has at most so many rows: Prefect's API takes no large ones.
 ROWS = 50
+#: An id is shown up to so many characters: real ones have 38.
+ID_LENGTH = 128
 
 
 def teller(run: Run) -> Callable[[], None]:
@@ -50,7 +52,7 @@ def publish(summary: Summary, pending: Iterable[Pending]) -> None:
 def row(pending: Pending) -> dict[str, str | int | None]:
     """Say of a pending conversation what may be shown."""
     return {
-        "conversation": pending.conversation_id[:ROWS],
+        "conversation": pending.conversation_id[:ID_LENGTH],
         "agent": pending.agent_id,
         "reason": pending.reason,
         "failed": "yes" if pending.failed else "",
