@@ -20,10 +20,19 @@ STORE_THREADS = 16
 
 
 def find_records(store: Store, conversations: Sequence[Pending]) -> list[Entry]:
-    """Look for the records of conversations; give an entry for each that is settled already."""
+    """Look for the records of conversations; give an entry for each that is settled already.
+
+    Where something else lies in a record's place, the conversation counts as unsettled: `seal` will meet it.
+    """
+
+    def found(conversation: Pending) -> Entry | None:
+        try:
+            return find_record(store, conversation)
+        except ArchiveDamaged:
+            return None
+
     with ThreadPoolExecutor(STORE_THREADS) as pool:
-        found = pool.map(lambda one: find_record(store, one), conversations)
-        return [entry for entry in found if entry is not None]
+        return [entry for entry in pool.map(found, conversations) if entry is not None]
 
 
 def find_record(store: Store, conversation: Pending) -> Entry | None:
@@ -59,6 +68,19 @@ def read_record(key: str, body: bytes, conversation_id: str) -> Record:
     if record.conversation_id != conversation_id:
         raise ArchiveDamaged(f"{key} is the record of another conversation")
     return record
+
+
+def seal_all(store: Store, records: Sequence[tuple[str, Record]]) -> list[Entry]:
+    """Settle conversations; one whose record's place holds something else gets no entry, and stops no other."""
+
+    def sealed(one: tuple[str, Record]) -> Entry | None:
+        try:
+            return seal(store, *one)
+        except ArchiveDamaged:
+            return None
+
+    with ThreadPoolExecutor(STORE_THREADS) as pool:
+        return [entry for entry in pool.map(sealed, records) if entry is not None]
 
 
 def seal(store: Store, folder: str, record: Record) -> Entry:

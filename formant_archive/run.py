@@ -226,7 +226,8 @@ class Run:
             name = pending.conversation_id
             if name not in self._at_work:
                 continue
-            if self._is_history(pending) and self._has_record(pending):
+            # One of ours was looked up: it would not be at work if its record were sound.
+            if self._is_history(pending) and self._has_record(pending) and not self._is_ours(pending):
                 self._at_work.discard(name)
                 self._harvest.pass_by(name)
             else:
@@ -284,7 +285,11 @@ class Run:
         """Take the entries of the records that were sealed; a conversation without one stays pending, failed."""
         for entry in entries:
             self._settle(entry)
-        failure = Answer(failure=Failure(reason="unavailable", message="its record could not be stored"))
+        failure = Answer(
+            failure=Failure(
+                reason="unavailable", message="its record could not be stored: look at what lies in its place"
+            )
+        )
         for name in {record.conversation_id for _, record in records} - self._harvest.sealed:
             self._wait(settlement.waiting(self._harvest.pending[name], [failure], now, self.policy))
 

@@ -96,5 +96,4 @@ def _or_outage(work: list[Pending], answers: list[Answer]) -> list[Answer]:
 @task(task_run_name="seal-records", **ON_OUTAGE)
 def seal_records(records: list[tuple[str, Record]]) -> list[Entry]:
     """Write the records of conversations that are settled, payloads first."""
-    store = connections.store()
-    return _each(lambda one: register.seal(store, *one), records)
+    return register.seal_all(connections.store(), records)

@@ -10,7 +10,7 @@ from formant_archive import capture, ledger, register, settlement
 from formant_archive.client import FormantClient
 from formant_archive.errors import ApiError, ApiRefused
 from formant_archive.policy import Policy
-from formant_archive.records import Pending, milliseconds
+from formant_archive.records import Entry, Pending, milliseconds
 from formant_archive.run import PART_SIZE, Run
 from formant_archive.settlement import Answer
 from formant_archive.simulator import Simulator
@@ -129,10 +129,10 @@ def _work(run: Run, client: FormantClient, store: Store, clock: Clock, wanted: l
         between("recording")
         recordings.append(_recording(run, client, store, clock, pending))
     records = run.judge(work, conversations, recordings, clock())
-    entries = []
+    entries: list[Entry] = []
     for folder, record in records:
         between("seal")
-        entries.append(register.seal(store, folder, record))
+        entries += register.seal_all(store, [(folder, record)])
     run.settle(records, entries, clock())
     if run.part_is_full:
         between("commit_part")

@@ -13,7 +13,7 @@ from formant_archive.client import FormantClient
 from formant_archive.errors import ApiRefused, ApiUnavailable, ArchiveDamaged, StoreUnavailable, UnsafeStore, UsageError
 from formant_archive.manifest import OUTCOMES, Manifest
 from formant_archive.policy import Policy
-from formant_archive.records import Entry, Pending, canonical
+from formant_archive.records import Entry, Pending, Reference, canonical
 from formant_archive.simulator import SPOKEN, Simulator
 from tests.plain import SOURCE, Clock, Crash, archive, client_of
 from tests.stores.memory import MemoryStore
@@ -649,6 +649,20 @@ def test_a_key_of_another_workspace_closes_nothing(clock: Clock, store: MemorySt
     assert waiting <= set(pending(store))
     archive(client_of(sim, clock), store, clock)
     assert name in settled(store)
+
+
+def test_a_foreign_object_in_a_records_place_stops_no_other_conversation(clock: Clock, store: MemoryStore) -> None:
+    sim = simulator(clock, 20)
+    victim = next(one for one in sim.conversations if one.status == "completed")
+    key = keys.folder(Reference.model_validate(victim.listed)) + keys.RECORD
+    store.put(key, b"not ours", sha256=hashlib.sha256(b"not ours").hexdigest())
+
+    for _ in range(2):
+        run = archive(client_of(sim, clock), store, clock)
+        assert run.totals["failed"] == 1
+        assert settled(store) == completed(sim) - {victim.conversation_id}
+
+    assert store.get(key) == b"not ours"
 
 
 def test_the_folder_that_was_named_first_stays(clock: Clock, store: MemoryStore) -> None:
