@@ -32,6 +32,7 @@ def main(
     conversations: int = 2000,
     tutorial_conversations: int = 400,
     kilobytes: int = 300,
+    latency: int = 0,
     rounds: int = 3,
     memory: bool = False,
 ) -> None:
@@ -41,6 +42,7 @@ def main(
         conversations: How many the loop and the archive take.
         tutorial_conversations: How many the tutorial takes, which is slow, and keeps them all in memory.
         kilobytes: The size of each recording.
+        latency: Milliseconds before the simulated API begins an answer, as a network and a real API have them.
         rounds: How often each is measured.
         memory: Measure instead whether the archive's memory grows: at 1,000 and 10,000 conversations of 20 kB.
     """
@@ -49,21 +51,23 @@ def main(
     else:
         tutorial_conversations = min(conversations, tutorial_conversations)
         compare_speed(
-            {"loop": conversations, "tutorial": tutorial_conversations, "archive": conversations}, kilobytes, rounds
+            {"loop": conversations, "tutorial": tutorial_conversations, "archive": conversations},
+            kilobytes,
+            latency,
+            rounds,
         )
 
 
-def compare_speed(contenders: dict[str, int], kilobytes: int, rounds: int) -> None:
+def compare_speed(contenders: dict[str, int], kilobytes: int, latency: int, rounds: int) -> None:
     """Measure all in turn, several times, and print the medians."""
     measures: Rounds = {name: [] for name in contenders}
-    with set_up(max(contenders.values()), kilobytes) as stage:
+    with set_up(max(contenders.values()), kilobytes, latency) as stage:
         for number in range(rounds):
             for name, conversations in contenders.items():
                 measures[name].append(stage.measure(name, conversations))
                 say(f"round {number + 1}", name, measures[name][-1])
-    out.print(
-        speed_table(measures, f"recordings of {kilobytes} kB, medians of {rounds} rounds, {os.cpu_count()} cores")
-    )
+    what = f"recordings of {kilobytes} kB, {latency} ms latency, medians of {rounds} rounds, {os.cpu_count()} cores"
+    out.print(speed_table(measures, what))
     rates = {name: middle(found, "rate") for name, found in measures.items()}
     verdict("archive / loop", rates["archive"] / rates["loop"], at_least=0.8)
     verdict("archive / tutorial", rates["archive"] / rates["tutorial"], at_least=4)

@@ -76,7 +76,7 @@ class Stage:
 
 
 @contextmanager
-def set_up(conversations: int, kilobytes: int) -> Iterator[Stage]:
+def set_up(conversations: int, kilobytes: int, latency: int = 0) -> Iterator[Stage]:
     """Start the simulated API; stop it in the end, also when this process is told to end."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     with TemporaryDirectory(prefix="formant-archive-benchmark-") as name:
@@ -88,14 +88,14 @@ def set_up(conversations: int, kilobytes: int) -> Iterator[Stage]:
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "FORMANT_API_KEY": "simulated-key",
         }
-        with api(conversations, kilobytes, environment) as url:
+        with api(conversations, kilobytes, latency, environment) as url:
             yield Stage(folder, environment | {"FORMANT_BASE_URL": url}, kilobytes)
 
 
 @contextmanager
-def api(conversations: int, kilobytes: int, environment: dict[str, str]) -> Iterator[str]:
+def api(conversations: int, kilobytes: int, latency: int, environment: dict[str, str]) -> Iterator[str]:
     """Serve the simulated API; give its address."""
-    command = [sys.executable, "-m", "benchmarks.api", str(conversations), str(kilobytes)]
+    command = [sys.executable, "-m", "benchmarks.api", str(conversations), str(kilobytes), str(latency)]
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
