@@ -27,6 +27,7 @@ from formant_archive.records import Failure, Pending, milliseconds
 from formant_archive.run import Run
 from formant_archive.settings import current_settings
 from formant_archive.settlement import Answer
+from tasks import connections
 from tasks.conversations import (
     archive_recordings,
     archive_transcripts,
@@ -69,6 +70,10 @@ def archive_conversations(
         commit(run, final=True)
     except ArchiveError as fault:
         return Failed(message=str(fault), data={"exit_code": fault.exit_code})
+    except BaseException:
+        # SIGTERM or Ctrl-C: Prefect now waits for the tasks, and they would wait for every payload of their pages.
+        connections.call_off()
+        raise
     summary = run.summary
     report.publish(summary, run.head.state.pending.values())
     if summary.is_well:

@@ -32,10 +32,12 @@ def run(flow: Flow[Any, Any], **parameters: Any) -> int:
     if settings.formant_api_key is None and not PREFECT_API_URL.value():
         raise UsageError("FORMANT_API_KEY is not set. Set it in the environment or in .env")
     connections.check(settings)
-    with quiet(), cli.ProgressLines() as lines, shown_by(lines):
+    with cli.stoppable(stop_server) as listen, quiet(), cli.ProgressLines() as lines, shown_by(lines):
         if not PREFECT_API_URL.value():
             start_server()
-        state: State[Any] = flow(**parameters, return_state=True)  # type: ignore[assignment]  # Prefect's own hints
+        # When a run begins, Prefect takes SIGTERM for itself: it would wait for all tasks and leave its server behind.
+        ours = flow.with_options(on_running=[listen])
+        state: State[Any] = ours(**parameters, return_state=True)  # type: ignore[assignment]  # Prefect's own hints
     counts = getattr(state.data, "result", state.data)
     code = int(counts.get("exit_code", 1)) if isinstance(counts, dict) else 1
     cli.end(state.message or str(state.name), code)
@@ -57,6 +59,11 @@ def start_server() -> None:
         raise UsageError(f"Prefect's temporary server did not start, set PREFECT_API_URL to another: {fault}") from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def stop_server() -> None:
+    """Stop Prefect's temporary server, if there is one: a process that ends at once leaves it behind."""
+    SubprocessASGIServer().stop()
 
 
 @contextmanager

@@ -67,7 +67,7 @@ class Advance:
             return replace(before, recent=recent, statuses=before.statuses & self._policy.statuses)
         return Scope(
             watermark=self._watermark(),
-            total=listing.total,
+            total=listing.total_shown,
             order=listing.order if listing.to_the_end else before.order,
             floor=self._since,
             statuses=self._policy.statuses if listing.to_the_end else before.statuses & self._policy.statuses,

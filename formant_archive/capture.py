@@ -24,6 +24,7 @@ from formant_archive.records import (
     Pending,
     Probe,
     RecordingReceipt,
+    as_id,
 )
 from formant_archive.settlement import Answer
 from formant_archive.stores import Store
@@ -49,12 +50,12 @@ def _conversation(client: FormantClient, store: Store, pending: Pending, policy:
     try:
         body = client.conversation(pending.conversation_id)
     except NotFound:
-        # Another run may have stored it in the meantime.
-        key, now = pending.folder + keys.CONVERSATION, clock()
-        if store.stat(key) is None:
-            return replace(_not_found(now), is_witnessed=_is_witnessed(client, pending, policy, now))
-        return Answer(receipt=look_at_conversation(store, key, pending.conversation_id, now))
-    if pending.conversation is not None:
+        # This run or another may have stored it before it went.
+        now = clock()
+        stored = pending.conversation or _stored_conversation(store, pending, now)
+        is_witnessed = _is_witnessed(client, pending, policy, now)
+        return replace(_not_found(now), receipt=stored, is_witnessed=is_witnessed)
+    if not settlement.wants_body(pending, policy):
         return Answer(answered=True)
     return _answer_with_body(store, pending, body, policy, clock())
 
@@ -81,12 +82,32 @@ def _answer_with_body(store: Store, pending: Pending, body: bytes, policy: Polic
     probe = _what_is_missing(data, pending, policy, now)
     if probe is not None and not _is_taken_as_it_is(probe, pending, policy):
         return Answer(probe=probe, answered=True, status=status)
-    key, sha256 = pending.folder + keys.CONVERSATION, hashlib.sha256(body).hexdigest()
-    if store.put(key, body, sha256=sha256):
-        receipt = _conversation_receipt(key, body, data, now)
-    else:
-        receipt = look_at_conversation(store, key, pending.conversation_id, now)
+    receipt = _store_conversation(store, pending, body, data, now)
     return Answer(receipt=receipt, probe=probe, answered=True, status=status)
+
+
+def _store_conversation(
+    store: Store, pending: Pending, body: bytes, data: dict[str, Any], now: datetime
+) -> ConversationReceipt:
+    """Store a body, or find that another run has stored one: it stands, unless only ours has a transcript."""
+    sha256 = hashlib.sha256(body).hexdigest()
+    for name in (keys.CONVERSATION, keys.SECOND_CONVERSATION):
+        key = pending.folder + name
+        if store.put(key, body, sha256=sha256):
+            return _conversation_receipt(key, body, data, now)
+        stored = look_at_conversation(store, key, pending.conversation_id, now)
+        if stored.has_transcript or not _has_transcript(data):
+            break
+    return stored
+
+
+def _stored_conversation(store: Store, pending: Pending, now: datetime) -> ConversationReceipt | None:
+    """Find the body that lies in the archive already; the second one, which has a transcript, before the first."""
+    for name in (keys.SECOND_CONVERSATION, keys.CONVERSATION):
+        key = pending.folder + name
+        if store.stat(key) is not None:
+            return look_at_conversation(store, key, pending.conversation_id, now)
+    return None
 
 
 def read_conversation(body: bytes, conversation_id: str) -> dict[str, Any]:
@@ -95,24 +116,34 @@ def read_conversation(body: bytes, conversation_id: str) -> dict[str, Any]:
     Raises:
         PayloadRefused: It is not JSON, not of the documented form, or another conversation's.
     """
+    is_json, parsed = True, None
     try:
         parsed = json.loads(body)
+    # Dropped here, and nothing is raised in its place: the parser's error holds the body.
     except (ValueError, RecursionError):
-        raise PayloadRefused("not_json", "the conversation's body is not JSON") from None
+        is_json = False
+    if not is_json:
+        raise PayloadRefused("not_json", "the conversation's body is not JSON")
     data = parsed.get("data") if isinstance(parsed, dict) else None
     if not isinstance(data, dict):
         raise PayloadRefused("not_a_conversation", "the conversation's body has no `data` object")
-    if data.get("conversation_id") != conversation_id and str(data.get("conversation_id")) != conversation_id:
+    if as_id(data.get("conversation_id")) != conversation_id:
         raise PayloadRefused("wrong_conversation", "the API answered with another conversation's body")
     return data
 
 
 def _what_is_missing(data: dict[str, Any], pending: Pending, policy: Policy, now: datetime) -> Probe | None:
-    if not data.get("transcript"):
+    if not _has_transcript(data):
         return Probe(at=now, http_status=200, error_type="transcript_missing")
     if data.get("results") is None and now - settlement.ended_at(pending) < policy.results_wait:
         return Probe(at=now, http_status=200, error_type="results_missing")
     return None
+
+
+def _has_transcript(data: dict[str, Any]) -> bool:
+    """Whether there is anything in it, in whatever form; a number or `true` is nothing."""
+    transcript = data.get("transcript")
+    return isinstance(transcript, list | dict | str) and bool(transcript)
 
 
 def _is_taken_as_it_is(probe: Probe, pending: Pending, policy: Policy) -> bool:
@@ -128,7 +159,7 @@ def _conversation_receipt(key: str, body: bytes, data: dict[str, Any], now: date
         size=len(body),
         sha256=hashlib.sha256(body).hexdigest(),
         fetched_at=now,
-        has_transcript=bool(data.get("transcript")),
+        has_transcript=_has_transcript(data),
     )
 
 

@@ -1,14 +1,17 @@
 """The command line: parse, call, print, exit. Nothing else prints or exits.
 
 Exit codes: 0 well; 1 something is wrong with the archive or with some conversations; 2 usage or settings; 3 could not
-tell (out of reach, not readable); 130 interrupted.
+tell (out of reach, not readable); 130 interrupted by Ctrl-C; 143 stopped by SIGTERM.
 """
 
 import json
 import logging
+import os
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -21,6 +24,10 @@ from formant_archive.settings import load_settings
 from formant_archive.simulator import Simulator
 from formant_archive.stores import open_store
 
+#: What is said of a run that was told to stop.
+STAYS = "what was archived stays; the next run goes on from there"
+#: Seconds after which a run that is told to stop waits for its threads no more, and again until it waits for nothing.
+LAST_WORDS = 2
 EXIT_CODES = (
     "Exit codes: 0 well, 1 something is wrong with the archive or some conversations,"
     " 2 usage or settings, 3 could not tell."
@@ -59,8 +66,57 @@ def exit_code(work: Callable[[], Any]) -> int:
         err.print(f"error: {fault}", style="red", markup=False)
         return fault.exit_code
     except KeyboardInterrupt:
-        err.print("interrupted: what was archived stays; the next run goes on from there")
+        err.print(f"interrupted: {STAYS}")
         return 130
+
+
+@contextmanager
+def stoppable(clean_up: Callable[[], None]) -> Iterator[Callable[..., None]]:
+    """End the process within seconds of Ctrl-C or SIGTERM, whatever its threads are at: the next run takes it up.
+
+    The work is interrupted at once; once more where it then waits for threads; and a little later it is given up. A
+    second signal changes nothing.
+
+    Args:
+        clean_up: Called before such an end.
+
+    Yields:
+        Takes the signals back from a library that has taken them for itself.
+    """
+    told: list[int] = []
+    is_over = False
+
+    def tell(number: int, _frame: object) -> None:
+        if told and number != signal.SIGALRM:
+            return
+        told.append(number)
+        if is_over or len(told) > 2:
+            leave()
+        signal.alarm(LAST_WORDS)
+        raise KeyboardInterrupt
+
+    def leave() -> NoReturn:
+        # The line that shows progress has hidden it.
+        err.show_cursor()
+        err.print(f"{'interrupted' if told[0] == signal.SIGINT else 'stopped'}: {STAYS}")
+        clean_up()
+        # Not `sys.exit`, which waits for every thread: a recording may take ten minutes.
+        os._exit(128 + told[0])
+
+    def listen(*_: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+            signal.signal(number, tell)
+
+    listen()
+    try:
+        yield listen
+    except BaseException:
+        if not told:
+            raise
+    finally:
+        is_over = True
+    if told:
+        leave()
 
 
 def run_function(function: Callable[..., int], *, name: str) -> NoReturn:

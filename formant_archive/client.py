@@ -29,6 +29,8 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import ip_address
+from math import ceil
+from socket import inet_aton
 from typing import BinaryIO, NamedTuple, Self, TypeVar
 from urllib.parse import quote
 
@@ -105,7 +107,8 @@ class FormantClient:
         self._pacer = Pacer(concurrency, clock=clock, wall_clock=wall_clock, sleep=sleep, random=random)
         _hush()
         trusted = self._base.scheme == "https"
-        verify = httpx.create_ssl_context(trust_env=trusted)
+        # It takes 30 ms to load, and who brings the transports brings the certificates.
+        verify = httpx.create_ssl_context(trust_env=trusted) if None in (transport, redirect_transport) else True
         key = {"Authorization": f"Bearer {_checked_key(api_key)}"}
 
         def made(transport: httpx.BaseTransport | None, headers: Mapping[str, str]) -> httpx.Client:
@@ -186,9 +189,12 @@ class FormantClient:
                 effort.excuse(self._clock() - asked)
                 return self._exchange(wires, url, read, seconds, turn)
         except (httpx.HTTPError, httpx.StreamError) as error:
-            fault = _fault(error)
+            fault: ApiError = Interrupted(_fault(error))
+        except httpx.InvalidURL:
+            # httpx looks at where a redirect leads, also where it is not to follow it.
+            fault = BadAnswer(f"{self._base.host} redirects to something that is no link")
         # Not raised above, not even `from None`: the error's context would still be httpx's, which holds the request.
-        raise Interrupted(fault)
+        raise fault
 
     @contextmanager
     def _wires(self) -> Iterator["_Wires"]:
@@ -205,7 +211,8 @@ class FormantClient:
     def _exchange(self, wires: "_Wires", url: httpx.URL, read: Callable[[Body], _T], seconds: float, turn: Turn) -> _T:
         """Send the request, follow its redirects, and read the answer."""
         deadline = self._clock() + seconds
-        timeout = httpx.Timeout(min(_READ_SECONDS, seconds), connect=min(_CONNECT_SECONDS, seconds))
+        connect, left = min(_CONNECT_SECONDS, seconds), _TimeLeft(self._clock, deadline)
+        timeout = httpx.Timeout(connect=connect, read=left, write=connect, pool=connect)  # type: ignore[arg-type]
         for hop in range(_HOPS + 1):
             client = wires.links if hop else wires.api
             request = client.build_request("GET", url, timeout=timeout)
@@ -222,11 +229,13 @@ class FormantClient:
         raise BadAnswer(f"{self._base.host} redirects more than {_HOPS} times")
 
     def _target(self, response: httpx.Response) -> httpx.URL:
-        """Where an answer redirects to: https, or from loopback to loopback."""
+        """Where an answer redirects to: https, or from loopback to loopback; never from outside into a network."""
         location = response.headers.get("location")
         target = _joined(response.url, location) if location else None
         if target is None or target.userinfo or not (_is_https(target) or self._is_local(target)):
             raise BadAnswer(f"{response.url.host} redirects to something that is not an https link")
+        if _is_inside(target) and not _is_inside(self._base):
+            raise BadAnswer(f"{response.url.host} redirects to an address of this machine or its network")
         return target
 
     def _is_local(self, target: httpx.URL) -> bool:
@@ -244,6 +253,23 @@ class FormantClient:
         if status == httpx.codes.TOO_MANY_REQUESTS or status >= 500 or (by_link and status in _DEAD_LINK):
             raise Interrupted(said, retry_after(body.headers, self._wall_clock()))
         raise BadAnswer(said) if by_link else _refusal(status, word, said)
+
+
+class _TimeLeft:
+    """The time until a deadline, as a read's timeout: a socket asks for its whole seconds before each read.
+
+    httpx bounds each read alone, so that headers that come byte by byte would take days.
+    """
+
+    def __init__(self, clock: Callable[[], float], deadline: float) -> None:
+        self._clock = clock
+        self._deadline = deadline
+
+    def __index__(self) -> int:
+        left = self._deadline - self._clock()
+        if left <= 0:
+            raise TimeoutError
+        return ceil(min(left, _READ_SECONDS))
 
 
 class _Wires(NamedTuple):
@@ -297,6 +323,16 @@ def _is_loopback(url: httpx.URL) -> bool:
         return ip_address(url.host).is_loopback
     except ValueError:
         return False
+
+
+def _is_inside(url: httpx.URL) -> bool:
+    """Whether a URL names an address that is not of the internet: loopback, a private network, link-local and so on."""
+    host = url.host.rstrip(".")
+    try:
+        # As a resolver reads it, which takes `127.1` and `2130706433` for addresses as well.
+        return not ip_address(host if ":" in host else inet_aton(host)).is_global
+    except (ValueError, OSError):
+        return host == "localhost"
 
 
 def _path(conversation_id: str) -> str:

@@ -13,21 +13,17 @@ class Harvest:
     Attributes:
         entries: The settled conversations as lines, which are a tenth of the entries in memory.
         pending: The conversations that the run has touched and that are not settled, those at work included.
-        settled: Their ids are pending no more: settled, or of a status that is not archived.
+        sealed: The ids of those that are settled.
+        dropped: The ids of those that were pending and are of a status that is not archived.
     """
 
     def __init__(self) -> None:
         self.entries: list[bytes] = []
         self.pending: dict[str, Pending] = {}
         self.sealed: set[str] = set()
-        self._dropped: set[str] = set()
+        self.dropped: set[str] = set()
         self._outcomes: dict[str, str] = {}
         self._nameless: Counter[str] = Counter()
-
-    @property
-    def settled(self) -> frozenset[str]:
-        """Ids that are pending no more."""
-        return frozenset(self.sealed | self._dropped)
 
     def count(self, outcome: str) -> None:
         """Count a conversation without its name: its outcome is final, and most of a long history is like it."""
@@ -37,13 +33,13 @@ class Harvest:
         """A conversation is to be waited for."""
         name = pending.conversation_id
         self.pending[name] = pending
-        self._dropped.discard(name)
+        self.dropped.discard(name)
         self._outcomes[name] = "failed" if pending.failed else "pending"
 
     def begin(self, pending: Pending) -> None:
         """A conversation is at work: whatever it was counted as before, its outcome is open."""
         self.pending[pending.conversation_id] = pending
-        self._dropped.discard(pending.conversation_id)
+        self.dropped.discard(pending.conversation_id)
         self._outcomes.pop(pending.conversation_id, None)
 
     def settle(self, entry: Entry) -> None:
@@ -65,7 +61,7 @@ class Harvest:
         self.pending.pop(name, None)
         self._outcomes[name] = "other_status"
         if was_pending:
-            self._dropped.add(name)
+            self.dropped.add(name)
 
     def counts(self, carried: AbstractSet[str]) -> dict[str, int]:
         """Count the conversations: listed + carried = the sum of all outcomes."""

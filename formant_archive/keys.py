@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from formant_archive.records import Reference
 
 CONVERSATION = "conversation.json"
+SECOND_CONVERSATION = "conversation.2.json"
 RECORDING = "recording.wav"
 RECORD = "record.json"
 SECOND_RECORD = "record.2.json"

@@ -26,7 +26,7 @@ from formant_archive.manifest import (
     unpack,
 )
 from formant_archive.records import Link, Pending, Recent
-from formant_archive.register import find_records
+from formant_archive.register import Map, find_records
 from formant_archive.stores import Store
 
 #: Where the ids of archives come from: each is made of the id of the run that wrote manifest 1.
@@ -148,10 +148,10 @@ class Draft:
     overlap: int
 
 
-def commit(store: Store, head: Head, draft: Draft, *, allow_unsafe: bool = False) -> Head:
+def commit(store: Store, head: Head, draft: Draft, *, allow_unsafe: bool = False, each: Map = map) -> Head:
     """Write the next manifest on top of `head`, or on top of whatever other writers have put there since.
 
-    Gives the head that it made, which the run's next part goes on.
+    Gives the head that it made, which the run's next part goes on. `each` looks for many records, see `register`.
 
     Raises:
         UnsafeStore: The store overwrites where it was told not to.
@@ -171,7 +171,7 @@ def commit(store: Store, head: Head, draft: Draft, *, allow_unsafe: bool = False
         # Another writer was first. Its settled conversations are pending no more, whatever we thought.
         head = read_manifest(store, last)
         check_source(head, draft.source)
-        draft = replace(draft, changes=_without_settled(store, draft.changes))
+        draft = replace(draft, changes=_without_settled(store, draft, each))
 
 
 def check_source(head: Head, source: str) -> None:
@@ -247,9 +247,12 @@ def is_unsafe(store: Store, part: PartLink, *, allow_unsafe: bool) -> bool:
     )
 
 
-def _without_settled(store: Store, changes: Changes) -> Changes:
+def _without_settled(store: Store, draft: Draft, each: Map) -> Changes:
     """Look again for the records of what a run holds for pending."""
-    found = find_records(store, list(changes.pending.values()))
+    changes = draft.changes
+    found = find_records(store, list(changes.pending.values()), each)
     settled = {entry.conversation_id for entry in found}
+    done = [one for name, one in changes.pending.items() if name in settled]
     still = {name: one for name, one in changes.pending.items() if name not in settled}
-    return replace(changes, settled=changes.settled | settled, pending=still)
+    changes = replace(changes, settled=changes.settled | settled, pending=still)
+    return replace(changes, after=changes.remembering(changes.scope, changes.after, done, draft.overlap))

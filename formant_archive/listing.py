@@ -6,7 +6,10 @@ listing is made of passes over the pages, and these rules decide when it may end
 - A pass ends with an empty page or one that shows nothing new to it. `has_more` and a short page prove nothing.
 - A pass in which the API's `total` shrank (rows may have slid past us), or which saw fewer conversations than `total`
   promised, is repeated: three passes at most, and what any of them saw counts.
-- A listing to the end is complete when at least as many conversations were seen as the last pass's first `total`.
+- A listing to the end is complete when at least as many conversations were seen as the last pass promised: by its
+  first `total` where it came newest first, so that what came later came on top; else by its highest, because a row
+  that moved while the list was read may be missed as another one is added. What earlier passes saw counts too, unless
+  rows went in the meantime.
 - A scheduled listing stops early only where `Horizon.allows_stop` says so; it is complete when the pass that reached
   the horizon did not shrink.
 
@@ -25,6 +28,8 @@ from formant_archive.records import Reference
 
 PAGE_SIZE = 100
 PASSES = 3
+#: Milliseconds by which two starts may be out of order in a list that is sorted by when calls were placed.
+JITTER = 60_000
 
 
 @dataclass
@@ -37,6 +42,7 @@ class Sweep:
         seen: Hashes of the ids on its pages.
         lowest: The earliest time so far.
         newest_first: No row was later than the earliest before it by more than the overlap.
+        sorted: No row was later than the earliest before it by more than a jitter.
         first_page_newest: The latest time on the first page.
         page: The times on the latest page.
         ended: An empty page, or one with nothing new, was reached.
@@ -48,6 +54,7 @@ class Sweep:
     seen: set[bytes] = field(default_factory=set)
     lowest: int | None = None
     newest_first: bool = True
+    sorted: bool = True
     first_page_newest: int | None = None
     page: Sequence[int] = ()
     ended: bool = False
@@ -59,15 +66,21 @@ class Sweep:
         return any(later < earlier for earlier, later in zip(self.totals, self.totals[1:], strict=False))
 
     @property
+    def promised(self) -> int:
+        """How many conversations must have been seen in the end."""
+        return self.totals[0] if self.sorted else max(self.totals)
+
+    @property
     def fell_short(self) -> bool:
         """Whether it came to the end and saw fewer conversations than `total` had promised."""
-        return self.ended and len(self.seen) < self.totals[0]
+        return self.ended and len(self.seen) < self.promised
 
     def follow(self, times: Sequence[int], overlap: int) -> None:
         """Take the times on a page, in its order."""
         for time in times:
-            if self.lowest is not None and time > self.lowest + overlap:
-                self.newest_first = False
+            if self.lowest is not None:
+                self.newest_first &= time <= self.lowest + overlap
+                self.sorted &= time <= self.lowest + JITTER
             self.lowest = time if self.lowest is None else min(self.lowest, time)
         if not self.totals:
             self.first_page_newest = max(times, default=None)
@@ -80,7 +93,7 @@ class Horizon:
 
     Attributes:
         start: Epoch ms: the watermark less the overlap; None where a listing must go to the end.
-        total: The API's `total` when the scope was last listed completely.
+        total: The API's lowest `total` in the last complete listing of the scope.
         newest_first: Whether the last listing to the end came newest first.
     """
 
@@ -156,6 +169,8 @@ class Listing:
         self._seen: dict[bytes, str] = {}
         self._fresh = 0
         self._sweep = Sweep()
+        self._latest_total: int | None = None
+        self._has_lost_rows = False
         self._passes = 1
         self._pages = self._rows = 0
 
@@ -192,12 +207,20 @@ class Listing:
     @property
     def missing(self) -> int | None:
         """How many conversations the API promised and has not shown; None where the end was not reached."""
-        return max(0, self._sweep.totals[0] - self.unique) if self.to_the_end else None
+        if not self.to_the_end:
+            return None
+        seen = len(self._sweep.seen) if self._has_lost_rows else self.unique
+        return max(0, self._sweep.promised - seen)
 
     @property
     def total(self) -> int | None:
         """The API's latest `total`."""
         return self._sweep.totals[-1] if self._sweep.totals else None
+
+    @property
+    def total_shown(self) -> int | None:
+        """The lowest `total` of the last pass: rows that came while it went on may not have been seen."""
+        return min(self._sweep.totals, default=None)
 
     def fail(self) -> None:
         """End the listing where it is: a page could not be had."""
@@ -208,6 +231,8 @@ class Listing:
         sweep = self._sweep
         times = [one.time for one in references if one.time is not None]
         news = self._note(references, is_old=self.horizon.lies_before(times))
+        self._has_lost_rows |= self._latest_total is not None and total < self._latest_total
+        self._latest_total = total
         sweep.follow(times, self._overlap)
         sweep.totals.append(total)
         sweep.offset += len(references)

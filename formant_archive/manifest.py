@@ -85,7 +85,7 @@ class ScopeNote(Frozen):
     Attributes:
         watermark: Epoch ms. Every conversation that a complete listing of the scope showed and that started before
             is settled, pending, or of a status that is not archived.
-        total: The API's `total` when the scope was last listed completely.
+        total: The API's lowest `total` in the last complete listing of the scope.
         order: The order that its last listing to the end came in.
         floor: The `since` of its first run, epoch ms: before it nothing is claimed.
         statuses: The statuses that were archived.
@@ -220,8 +220,9 @@ class Changes:
         scope: The scope that the run listed.
         before: That scope as the run found it.
         after: That scope as the run leaves it; the same as `before` where the listing was not complete.
-        settled: Ids that are settled or of another status now, and pending no more.
+        settled: Ids that are settled now, and pending no more.
         pending: The conversations that the run has touched and that are pending now.
+        dropped: Ids that are of a status that is not archived, and pending no more.
     """
 
     scope: str
@@ -229,15 +230,30 @@ class Changes:
     after: Scope
     settled: frozenset[str]
     pending: Mapping[str, Pending]
+    dropped: frozenset[str] = frozenset()
 
     def on(self, state: State, overlap: int) -> State:
         """Lay the changes on a state: the one the run began from, or another writer's newer one."""
         theirs = state.scopes.get(self.scope, Scope())
         after = self.after if theirs == self.before else theirs.merged(self.after)
-        pending = {name: one for name, one in state.pending.items() if name not in self.settled}
+        over = self.settled | self.dropped
+        pending = {name: one for name, one in state.pending.items() if name not in over}
         for name, one in self.pending.items():
             pending[name] = joined(pending[name], one) if name in pending else one
-        return State(pending, {**state.scopes, self.scope: after.pruned(overlap)})
+        done = [one for name, one in state.pending.items() if name in over]
+        scopes = {name: self.remembering(name, scope, done, overlap) for name, scope in state.scopes.items()}
+        return State(pending, {**scopes, self.scope: after.pruned(overlap)})
+
+    def remembering(self, name: str, scope: Scope, done: Sequence[Pending], overlap: int) -> Scope:
+        """Let a scope remember what it has shown, waited for, and sees settled by others: it is not new to it."""
+        news = {
+            one.conversation_id: Recent(
+                conversation_id=one.conversation_id, time=one.time, settled=one.conversation_id in self.settled
+            )
+            for one in done
+            if name in one.scopes and one.time is not None
+        }
+        return replace(scope, recent={**scope.recent, **news}).pruned(overlap) if news else scope
 
 
 def joined(theirs: Pending, ours: Pending) -> Pending:

@@ -44,8 +44,8 @@ def _text(value: str) -> str:
     return value.encode(errors="backslashreplace").decode()
 
 
-def _as_id(value: object) -> object:
-    """An id is text that is not empty; a plain number is taken as its digits."""
+def as_id(value: object) -> str | None:
+    """Read an id, which is text that is not empty; a plain number is taken as its digits, anything else is none."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return _text(value) if isinstance(value, str) and value else None
@@ -84,7 +84,7 @@ def _as_written(time: datetime) -> datetime:
 
 
 Instant = Annotated[datetime, AfterValidator(_as_written), PlainSerializer(written, when_used="json")]
-ConversationId = Annotated[str, BeforeValidator(_as_id)]
+ConversationId = Annotated[str, BeforeValidator(as_id)]
 Timestamp = Annotated[int | None, BeforeValidator(_whole_or_none)]
 
 

@@ -1,25 +1,26 @@
 """The register of settled conversations: one record each, written last and never changed.
 
 A record is found by looking in the conversation's folder. Where many are to be looked for, the folder of an agent's day
-is listed instead, a thousand keys a request.
+is listed instead, a thousand keys a request. No threads are started here: whoever has many to look for or to seal
+brings a `map` of its own.
 """
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from pydantic import ValidationError
 
 from formant_archive import keys
 from formant_archive.errors import ArchiveDamaged, ObjectMissing
 from formant_archive.manifest import digest
-from formant_archive.records import ArchivedRecording, Entry, Link, Outcome, Pending, Record
+from formant_archive.records import ArchivedRecording, Entry, Link, Outcome, Pending, PresentTranscript, Record
 from formant_archive.stores import Store
 
-#: Requests to the store at once where one step needs many.
-STORE_THREADS = 16
+#: Calls a function for each item, as the built-in `map` does; with threads, `Executor.map`.
+Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
-def find_records(store: Store, conversations: Sequence[Pending]) -> list[Entry]:
+def find_records(store: Store, conversations: Sequence[Pending], each: Map = map) -> list[Entry]:
     """Look for the records of conversations; give an entry for each that is settled already.
 
     Where something else lies in a record's place, the conversation counts as unsettled: `seal` will meet it.
@@ -31,8 +32,7 @@ def find_records(store: Store, conversations: Sequence[Pending]) -> list[Entry]:
         except ArchiveDamaged:
             return None
 
-    with ThreadPoolExecutor(STORE_THREADS) as pool:
-        return [entry for entry in pool.map(found, conversations) if entry is not None]
+    return [entry for entry in each(found, conversations) if entry is not None]
 
 
 def find_record(store: Store, conversation: Pending) -> Entry | None:
@@ -47,6 +47,11 @@ def find_record(store: Store, conversation: Pending) -> Entry | None:
     except ObjectMissing:
         return None
     return _entry(read_record(key, body, conversation.conversation_id), key, body, "adopted")
+
+
+def read_folders(store: Store, day_folders: Sequence[str], each: Map = map) -> dict[str, frozenset[str]]:
+    """List several agents' days: which conversation folders of each hold a record."""
+    return dict(zip(day_folders, each(lambda folder: settled_in(store, folder), day_folders), strict=True))
 
 
 def settled_in(store: Store, day_folder: str) -> frozenset[str]:
@@ -70,7 +75,7 @@ def read_record(key: str, body: bytes, conversation_id: str) -> Record:
     return record
 
 
-def seal_all(store: Store, records: Sequence[tuple[str, Record]]) -> list[Entry]:
+def seal_all(store: Store, records: Sequence[tuple[str, Record]], each: Map = map) -> list[Entry]:
     """Settle conversations; one whose record's place holds something else gets no entry, and stops no other."""
 
     def sealed(one: tuple[str, Record]) -> Entry | None:
@@ -79,8 +84,7 @@ def seal_all(store: Store, records: Sequence[tuple[str, Record]]) -> list[Entry]
         except ArchiveDamaged:
             return None
 
-    with ThreadPoolExecutor(STORE_THREADS) as pool:
-        return [entry for entry in pool.map(sealed, records) if entry is not None]
+    return [entry for entry in each(sealed, records) if entry is not None]
 
 
 def seal(store: Store, folder: str, record: Record) -> Entry:
@@ -93,13 +97,26 @@ def seal(store: Store, folder: str, record: Record) -> Entry:
         # Our own put, whose reply was lost.
         return _entry(record, key, body, outcome(record))
     earlier = read_record(key, found, record.conversation_id)
-    if isinstance(record.recording, ArchivedRecording) and not isinstance(earlier.recording, ArchivedRecording):
+    if _says_more(record, earlier):
         return _supersede(store, folder, record, Link(key=key, sha256=digest(found)))
     return _entry(earlier, key, found, "adopted")
 
 
+def _says_more(record: Record, earlier: Record) -> bool:
+    """Whether a record lacks nothing that an earlier one has, and has what that one calls missing."""
+    return _held(earlier) < _held(record)
+
+
+def _held(record: Record) -> set[str]:
+    has = {
+        "transcript": isinstance(record.transcript, PresentTranscript),
+        "recording": isinstance(record.recording, ArchivedRecording),
+    }
+    return {name for name, is_there in has.items() if is_there}
+
+
 def _supersede(store: Store, folder: str, record: Record, earlier: Link) -> Entry:
-    """Write a second record: the recording was stored while another run sealed its absence."""
+    """Write a second record: a payload was stored while another run sealed its absence."""
     key = folder + keys.SECOND_RECORD
     body = record.model_copy(update={"supersedes": earlier}).body()
     if store.put(key, body, sha256=digest(body)):

@@ -110,8 +110,12 @@ class Run:
         )
         self._advance = Advance(self._before, self.listing, policy, since=self._since, now=milliseconds(now))
         self._harvest = Harvest()
+        # One that some run settled while another went on waiting for it is looked up, and named in an entry.
         self._on_record = dict.fromkeys(
-            name for scope in head.state.scopes.values() for name, one in scope.recent.items() if one.settled
+            name
+            for scope in head.state.scopes.values()
+            for name, one in scope.recent.items()
+            if one.settled and name not in head.state.pending
         )
         self._inherited = head.state.pending
         self._shown: set[str] = set()
@@ -130,6 +134,8 @@ class Run:
     def _sort(self, reference: Reference, *, is_new: bool) -> Pending | None:
         """Give a listed conversation that may need work; count any other at sight."""
         name = reference.conversation_id
+        if name in self._inherited:
+            self._shown.add(name)
         if name in self._at_work:
             return None
         is_settled = name in self._on_record or name in self._harvest.sealed
@@ -173,7 +179,6 @@ class Run:
                 scopes=(self.scope,),
                 witness=next(iter(self._on_record), None),
             )
-        self._shown.add(reference.conversation_id)
         update = {**reference.model_dump(), "scopes": tuple(sorted({*known.scopes, self.scope}))}
         if known.status != reference.status:
             # A call that has ended is asked for at once, however long the wait for a call in progress was.
@@ -238,10 +243,10 @@ class Run:
         """Give the pending conversations that the listing did not show, in batches; count those that must wait."""
         due = []
         for name, pending in self._inherited.items():
-            if name in self._shown or not self._covers(pending):
+            if name in self._shown or name not in self.head.state.pending or not self._covers(pending):
                 continue
             self._carried.add(name)
-            if pending.is_due(self.started_at) and not self._is_free_to_watch(pending):
+            if pending.is_due(self.started_at) and not self._is_left_to_listings(pending):
                 due.append(self._take_on(pending))
             else:
                 self._wait(pending)
@@ -251,11 +256,14 @@ class Run:
     def _covers(self, pending: Pending) -> bool:
         return self.agent_id is None or pending.agent_id == self.agent_id or self.scope in pending.scopes
 
-    def _is_free_to_watch(self, pending: Pending) -> bool:
-        """Whether a call in progress will be seen by the next listing anyhow."""
+    def _is_left_to_listings(self, pending: Pending) -> bool:
+        """Whether a call in progress is left to the next listing: this one was cut short, and may not have come to it.
+
+        A complete one that has not shown it says that it is worth a question of its own.
+        """
         start = self.listing.horizon.start
-        is_recent = start is not None and (pending.time is None or pending.time >= start)
-        return self.policy.is_open(pending.status) and is_recent and not self.listing.to_the_end
+        is_recent = start is not None and pending.time is not None and pending.time >= start
+        return self.policy.is_open(pending.status) and is_recent and not self.listing.complete
 
     # What has become of it
 
@@ -325,8 +333,9 @@ class Run:
             scope=self.scope,
             before=self._before,
             after=self._advance.after(set(pending)) if final else self._before,
-            settled=self._harvest.settled,
+            settled=frozenset(self._harvest.sealed),
             pending=pending,
+            dropped=frozenset(self._harvest.dropped),
         )
         return Draft(
             run=RunNote(

@@ -79,9 +79,17 @@ def wants_conversation(pending: Pending, now: datetime, policy: Policy) -> bool:
 
     The second is the proof that the conversation itself still answers in the same run.
     """
-    if pending.conversation is None:
+    if wants_body(pending, policy):
         return True
     return pending.recording is None and _next_probe_decides(pending.recording_probes, pending, now, policy)
+
+
+def wants_body(pending: Pending, policy: Policy) -> bool:
+    """Whether a body is missing, or only one is stored that has no transcript, by a run whose evidence is lost."""
+    stored, probes = pending.conversation, pending.conversation_probes
+    if stored is None or stored.has_transcript:
+        return stored is None
+    return not is_enough(of_type("transcript_missing", probes), pending, policy)
 
 
 def _next_probe_decides(probes: tuple[Probe, ...], pending: Pending, now: datetime, policy: Policy) -> bool:
@@ -96,7 +104,7 @@ def wants_recording(pending: Pending, policy: Policy) -> bool:
 def with_answers(pending: Pending, conversation: Answer, recording: Answer, policy: Policy) -> Pending:
     """Write down what the looks of this run gave."""
     update: dict[str, object] = {
-        "conversation": pending.conversation or conversation.receipt,
+        "conversation": (wants_body(pending, policy) and conversation.receipt) or pending.conversation,
         "recording": pending.recording or recording.receipt,
         "conversation_probes": _added(pending.conversation_probes, conversation.probe),
         "recording_probes": _added(pending.recording_probes, recording.probe),
@@ -148,7 +156,7 @@ def judge(pending: Pending, conversation: Answer, recording: Answer, policy: Pol
     is_gone = conversation.is_witnessed and is_gone_by_rule(pending, policy)
     return Verdict(
         conversation=_plain(pending.conversation),
-        transcript=_transcript(pending, is_gone=is_gone),
+        transcript=_transcript(pending, policy, is_gone=is_gone),
         recording=_recording(pending, recording, policy, answered=conversation.answered, is_gone=is_gone),
     )
 
@@ -164,13 +172,13 @@ def _missing(state: Literal["absent", "gone"], pending: Pending, probes: tuple[P
     return Missing(state=state if expected else "not_expected", probes=probes)
 
 
-def _transcript(pending: Pending, *, is_gone: bool) -> PresentTranscript | Missing | None:
+def _transcript(pending: Pending, policy: Policy, *, is_gone: bool) -> PresentTranscript | Missing | None:
     stored, probes = pending.conversation, pending.conversation_probes
-    if stored is None:
-        return _missing("gone", pending, of_type("not_found", probes)) if is_gone else None
-    if stored.has_transcript:
+    if stored is not None and stored.has_transcript:
         return PresentTranscript()
-    return _missing("absent", pending, of_type("transcript_missing", probes))
+    if not wants_body(pending, policy):
+        return _missing("absent", pending, of_type("transcript_missing", probes))
+    return _missing("gone", pending, of_type("not_found", probes)) if is_gone else None
 
 
 def _recording(
@@ -180,7 +188,7 @@ def _recording(
     if stored is not None:
         return ArchivedRecording(**stored.model_dump(exclude={"remarks"}))
     if is_gone and look.failure is None:
-        return _missing("gone", pending, probes or pending.conversation_probes)
+        return _missing("gone", pending, of_type("not_found", pending.conversation_probes))
     if answered and look.probe is not None and is_enough(probes, pending, policy):
         return _missing("absent", pending, probes)
     return None
@@ -227,9 +235,9 @@ def waiting(pending: Pending, answers: Iterable[Answer], now: datetime, policy: 
     failures = [answer.failure for answer in answers if answer.failure is not None]
     if failures:
         return _after_failure(pending, failures, now, policy)
-    asked = [len(pending.conversation_probes)] if pending.conversation is None else []
+    asked = [len(pending.conversation_probes)] if wants_body(pending, policy) else []
     asked += [len(pending.recording_probes)] if wants_recording(pending, policy) else []
-    reason = _reason(pending)
+    reason = _reason(pending, policy)
     pause = _interval(max(asked, default=0), policy)
     if reason == "results_missing":
         pause = min(pause, max(policy.results_wait - (now - ended_at(pending)), timedelta(0)))
@@ -244,9 +252,9 @@ def waiting(pending: Pending, answers: Iterable[Answer], now: datetime, policy: 
     )
 
 
-def _reason(pending: Pending) -> str:
+def _reason(pending: Pending, policy: Policy) -> str:
     """Name what is waited for; the body comes before the recording."""
-    if pending.conversation is None and pending.conversation_probes:
+    if pending.conversation_probes and wants_body(pending, policy):
         last = pending.conversation_probes[-1]
         return last.error_type
     if pending.recording is None and pending.recording_probes:

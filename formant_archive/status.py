@@ -11,11 +11,12 @@ from formant_archive import keys
 from formant_archive.ledger import Head, read_head, read_part
 from formant_archive.manifest import Manifest
 from formant_archive.records import Entry, milliseconds, written
-from formant_archive.register import STORE_THREADS
 from formant_archive.stores import Store
 
 #: A call in progress for longer than this is worth a look.
 LONG_OPEN = timedelta(hours=24)
+#: Manifests that are read at once.
+THREADS = 16
 
 
 @dataclass
@@ -109,7 +110,7 @@ def count_holdings(store: Store, head: Head) -> Holdings:
 
 
 def _entries(store: Store, last: int) -> Iterator[Entry]:
-    with ThreadPoolExecutor(STORE_THREADS) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         for entries in pool.map(lambda number: _entries_of(store, number), range(1, last + 1)):
             yield from entries
 

@@ -1,8 +1,11 @@
-"""The process's one client and one store, made from the settings.
+"""The process's one client, one store and its threads, made from the settings.
 
-One client, so that all threads share its pacer and its limit of requests at once.
+One client, so that all threads share its pacer and its limit of requests at once. One crew of threads for all pages,
+because threads beyond what the processors can serve only take Python's lock from each other. Another crew for records,
+so that what the flow waits for never queues up behind the payloads of the next pages.
 """
 
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import cache
 from threading import Lock
 from typing import cast
@@ -16,6 +19,9 @@ from formant_archive.stores import Store, open_store
 
 #: The Prefect block that holds the API key where the environment does not.
 API_KEY_BLOCK = "formant-api-key"
+
+#: Requests to the store at once where one step needs many.
+RECORD_THREADS = 16
 
 _lock = Lock()
 
@@ -36,6 +42,25 @@ def store() -> Store:
         return _store(current_settings().archive_url)
 
 
+def payload_threads() -> Executor:
+    """Give the threads that fetch and store payloads: as many as there may be requests at once."""
+    with _lock:
+        return _threads("payloads", current_settings().archive_concurrency)
+
+
+def call_off() -> None:
+    """Drop the payloads that wait for a thread; those under way are finished, and a later run gets new threads."""
+    threads = payload_threads()
+    _threads.cache_clear()
+    threads.shutdown(wait=False, cancel_futures=True)
+
+
+def record_threads() -> Executor:
+    """Give the threads that look for records and write them."""
+    with _lock:
+        return _threads("records", RECORD_THREADS)
+
+
 def check(settings: Settings) -> None:
     """Find what is wrong with the settings without asking anybody.
 
@@ -50,6 +75,11 @@ def check(settings: Settings) -> None:
 @cache
 def _client(settings: Settings) -> FormantClient:
     return FormantClient(settings.formant_base_url, api_key(settings), concurrency=settings.archive_concurrency)
+
+
+@cache
+def _threads(name: str, count: int) -> Executor:
+    return ThreadPoolExecutor(count, thread_name_prefix=name)
 
 
 @cache

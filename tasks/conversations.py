@@ -1,11 +1,10 @@
 """Conversations: listing them, fetching their transcripts and recordings, sealing their records.
 
-A task is a page of the list, not a conversation: it works through up to a hundred with a few threads of its own, and a
+A task is a page of the list, not a conversation: the process's few threads work through up to a hundred, and a
 conversation that goes wrong never fails its page. What one of them downloads is in `formant_archive.capture`.
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -20,9 +19,6 @@ from formant_archive.settlement import Answer
 from tasks import connections
 from tasks.retries import ON_OUTAGE
 
-#: Threads of one page. The client bounds the requests at once of the whole process.
-THREADS = 8
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -33,12 +29,8 @@ def clock() -> datetime:
 
 
 def _each(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Work through a page with a few threads; the first error that is raised ends it."""
-    pool = ThreadPoolExecutor(THREADS)
-    try:
-        return list(pool.map(work, items))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    """Work through a page with the process's threads; the first error that is raised calls off the rest."""
+    return list(connections.payload_threads().map(work, items))
 
 
 @task(task_run_name="list-from-{offset}", tags=["formant-api"], **ON_OUTAGE)
@@ -50,14 +42,13 @@ def list_page(agent_id: int | None, offset: int) -> Page:
 @task(task_run_name="read-folders", **ON_OUTAGE)
 def read_folders(folders: list[str]) -> dict[str, frozenset[str]]:
     """List which conversations of some agents' days have a record."""
-    store = connections.store()
-    return dict(zip(folders, _each(lambda folder: register.settled_in(store, folder), folders), strict=True))
+    return register.read_folders(connections.store(), folders, connections.record_threads().map)
 
 
 @task(task_run_name="find-records", **ON_OUTAGE)
 def find_records(conversations: list[Pending]) -> list[Entry]:
     """Look for the records of conversations that may be settled already."""
-    return register.find_records(connections.store(), conversations)
+    return register.find_records(connections.store(), conversations, connections.record_threads().map)
 
 
 @task(task_run_name="transcripts", tags=["formant-api"], **ON_OUTAGE)
@@ -96,4 +87,4 @@ def _or_outage(work: list[Pending], answers: list[Answer]) -> list[Answer]:
 @task(task_run_name="seal-records", **ON_OUTAGE)
 def seal_records(records: list[tuple[str, Record]]) -> list[Entry]:
     """Write the records of conversations that are settled, payloads first."""
-    return register.seal_all(connections.store(), records)
+    return register.seal_all(connections.store(), records, connections.record_threads().map)

@@ -18,5 +18,10 @@ def read_head() -> Head:
 @task(task_run_name="commit-manifest", **ON_OUTAGE)
 def commit_manifest(head: Head, draft: Draft) -> Head:
     """Write the next manifest."""
-    settings = current_settings()
-    return ledger.commit(connections.store(), head, draft, allow_unsafe=settings.archive_allow_unsafe_store)
+    return ledger.commit(
+        connections.store(),
+        head,
+        draft,
+        allow_unsafe=current_settings().archive_allow_unsafe_store,
+        each=connections.record_threads().map,
+    )

@@ -1,8 +1,10 @@
 """A run without Prefect: the steps of `flows/archive.py`, one after the other, over any client, store and clock."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from random import Random
 
 import httpx
 
@@ -70,12 +72,13 @@ class Crash(BaseException):
 
 
 Between = Callable[[str], None]
+InFlight = deque[list[Pending]]
 
 
 def archive(
     client: FormantClient,
     store: Store,
-    clock: Clock,
+    clock: Callable[[], datetime],
     *,
     agent_id: int | None = None,
     since: datetime | None = None,
@@ -83,12 +86,18 @@ def archive(
     policy: Policy = EAGER,
     between: Between = lambda step: None,
     part_size: int = PART_SIZE,
+    run_id: str | None = None,
+    pages_in_flight: int = 1,
+    dice: Random | None = None,
 ) -> Run:
-    """Run once. `between` is called before each step with its name; it may raise `Crash`."""
+    """Run once. `between` is called before each step with its name; it may raise `Crash`.
+
+    With `dice`, the payloads of a page come in any order, as they do from threads.
+    """
     between("read_head")
     run = Run(
         ledger.read_head(store),
-        run_id=f"run-{next(_numbers)}",
+        run_id=run_id or f"run-{next(_numbers)}",
         flow="plain",
         version="test",
         parameters={},
@@ -100,34 +109,62 @@ def archive(
         now=clock(),
         part_size=part_size,
     )
-    while (offset := run.listing.offset) is not None:
-        between("list_page")
-        try:
-            page = client.list_page(agent_id=agent_id, offset=offset)
-        except ApiError as fault:
-            if isinstance(fault, ApiRefused) or run.listing.total is None:
-                raise
-            run.listing.fail()
-            break
-        _work(run, client, store, clock, run.take(page.references, page.total), between)
-    for wanted in run.carried():
-        _work(run, client, store, clock, wanted, between)
+    in_flight: InFlight = deque()
+
+    def finish_oldest() -> None:
+        _finish(run, client, store, clock, in_flight.popleft(), between, dice)
+
+    for wanted in _pages(run, client, between):
+        in_flight.append(_begin(run, store, wanted, between))
+        if len(in_flight) >= pages_in_flight:
+            finish_oldest()
+    while in_flight:
+        finish_oldest()
     between("commit")
     run.committed(ledger.commit(store, run.head, run.draft(clock(), final=True)))
     return run
 
 
-def _work(run: Run, client: FormantClient, store: Store, clock: Clock, wanted: list[Pending], between: Between) -> None:
+def _pages(run: Run, client: FormantClient, between: Between) -> Iterator[list[Pending]]:
+    while (offset := run.listing.offset) is not None:
+        between("list_page")
+        try:
+            page = client.list_page(agent_id=run.agent_id, offset=offset)
+        except ApiError as fault:
+            if isinstance(fault, ApiRefused) or run.listing.total is None:
+                raise
+            run.listing.fail()
+            break
+        yield run.take(page.references, page.total)
+    yield from run.carried()
+
+
+def _begin(run: Run, store: Store, wanted: list[Pending], between: Between) -> list[Pending]:
     between("look_up")
-    run.learn({folder: register.settled_in(store, folder) for folder in run.unread_folders(wanted)})
+    run.learn(register.read_folders(store, run.unread_folders(wanted)))
     run.adopt(register.find_records(store, run.to_look_up(wanted)))
-    work = run.begin(wanted)
-    conversations, recordings = [], []
-    for pending in work:
-        between("conversation")
-        conversations.append(_conversation(run, client, store, clock, pending))
-        between("recording")
-        recordings.append(_recording(run, client, store, clock, pending))
+    return run.begin(wanted)
+
+
+def _finish(
+    run: Run,
+    client: FormantClient,
+    store: Store,
+    clock: Callable[[], datetime],
+    work: list[Pending],
+    between: Between,
+    dice: Random | None,
+) -> None:
+    looks = [(kind, at) for at in range(len(work)) for kind in ("conversation", "recording")]
+    if dice is not None:
+        dice.shuffle(looks)
+    answers = {}
+    for kind, at in looks:
+        between(kind)
+        look = _conversation if kind == "conversation" else _recording
+        answers[kind, at] = look(run, client, store, clock, work[at])
+    conversations = [answers["conversation", at] for at in range(len(work))]
+    recordings = [answers["recording", at] for at in range(len(work))]
     records = run.judge(work, conversations, recordings, clock())
     entries: list[Entry] = []
     for folder, record in records:
@@ -139,13 +176,17 @@ def _work(run: Run, client: FormantClient, store: Store, clock: Clock, wanted: l
         run.committed(ledger.commit(store, run.head, run.draft(clock(), final=False)))
 
 
-def _conversation(run: Run, client: FormantClient, store: Store, clock: Clock, pending: Pending) -> Answer:
+def _conversation(
+    run: Run, client: FormantClient, store: Store, clock: Callable[[], datetime], pending: Pending
+) -> Answer:
     if not settlement.wants_conversation(pending, clock(), run.policy):
         return Answer()
     return capture.capture_conversation(client, store, pending, policy=run.policy, clock=clock)
 
 
-def _recording(run: Run, client: FormantClient, store: Store, clock: Clock, pending: Pending) -> Answer:
+def _recording(
+    run: Run, client: FormantClient, store: Store, clock: Callable[[], datetime], pending: Pending
+) -> Answer:
     if not settlement.wants_recording(pending, run.policy):
         return Answer()
     return capture.capture_recording(client, store, pending, policy=run.policy, clock=clock)

@@ -1,6 +1,7 @@
 """One payload: what is archived, what is a probe, what is a failure, and what a taken key means."""
 
 import hashlib
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from formant_archive import capture, keys, ledger, register, settlement
 from formant_archive.errors import ApiRefused, StoreRefused, StoreUnavailable
-from formant_archive.records import Entry, Pending
+from formant_archive.records import ConversationReceipt, Entry, Pending
 from formant_archive.settlement import Answer
 from formant_archive.simulator import Conversation, Simulator
 from tests.plain import EAGER, Clock, archive, client_of
@@ -80,7 +81,40 @@ def test_what_another_run_has_stored_is_found_when_the_api_says_not_found(name: 
     answer = recording(scene) if name == keys.RECORDING else conversation(scene)
 
     assert answer.receipt is not None
-    assert answer.probe is None
+    assert (answer.probe is None) == (name == keys.RECORDING), "that the conversation is not found is evidence too"
+
+
+def test_a_transcript_that_came_after_a_body_without_one_was_stored_is_archived_beside_it(scene: Scene) -> None:
+    _, truth, pending, store, _ = scene
+    without = json.dumps({"data": {"conversation_id": truth.conversation_id, "transcript": None}}).encode()
+    put(store, pending.folder + keys.CONVERSATION, without)
+
+    for _ in range(2):
+        answer = conversation(scene)
+
+        assert isinstance(answer.receipt, ConversationReceipt)
+        assert answer.receipt.has_transcript
+        assert store.get(answer.receipt.key) == truth.conversation_json
+    assert store.get(pending.folder + keys.CONVERSATION) == without
+
+
+def test_a_recording_of_a_conversation_that_is_gone_is_not_waited_for_for_ever() -> None:
+    clock, store = Clock(), MemoryStore()
+    sim = Simulator(conversations=2, completed=1.0, now=lambda: clock.ms)
+    client = client_of(sim, clock)
+    gone = sim.add(recording_comes="never")[0]
+    archive(client, store, clock)
+    sim.delete(gone.conversation_id)
+
+    for _ in range(4):
+        clock.go(days=2)
+        run = archive(client, store, clock)
+
+    assert not run.head.state.pending
+    (key,) = [key for key in store.objects if key.endswith(f"{gone.conversation_id}/{keys.RECORD}")]
+    record = register.read_record(key, store.get(key), gone.conversation_id)
+    assert record.conversation is not None
+    assert record.recording.state == "gone"
 
 
 @pytest.mark.parametrize("name", [keys.CONVERSATION, keys.RECORDING])

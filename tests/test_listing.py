@@ -697,3 +697,18 @@ def test_the_newest_of_all_passes_counts() -> None:
     one.take([row("b", 7)], 5)
 
     assert one.newest == 9
+
+
+def test_rows_that_come_while_a_list_is_read_do_not_hide_one_that_appears_late_and_deep() -> None:
+    some = rows(8, newest=NOW - HOUR)
+    api = Api(some, page_size=4)
+    api.between[2] = lambda now: now.insert(0, row("new", NOW))
+    first = listed(api, scope_after(some[:1], watermark=None, total=None))
+    api.rows.append(row("late", NOW - 1000 * HOUR))
+
+    second = listed(api, scope_after(some, total=first.total_shown))
+
+    assert first.complete
+    assert "new" in api.shown
+    assert second.to_the_end
+    assert "late" in api.shown

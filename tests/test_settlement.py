@@ -200,7 +200,10 @@ def test_the_transcript_is_absent_once_a_body_without_one_is_archived() -> None:
 @pytest.mark.parametrize("status", sorted(DOCUMENTED_STATUSES - {"completed"}))
 def test_a_call_that_never_connected_was_not_expected_to_have_a_recording(status: str) -> None:
     policy = Policy(statuses=DOCUMENTED_STATUSES)
-    one = pending(status=status, conversation=BODY_WITHOUT, recording_probes=probes(END))
+    no_transcript = probes(END, LATE, error_type="transcript_missing")
+    one = pending(
+        status=status, conversation=BODY_WITHOUT, conversation_probes=no_transcript, recording_probes=probes(END)
+    )
 
     found = verdict(one, ANSWERED, asked(LATE), policy)
 
@@ -215,6 +218,20 @@ def test_also_what_is_not_expected_is_waited_for_until_the_grace_is_over() -> No
     one = pending(status="busy", conversation=BODY_WITHOUT, recording_probes=probes(END))
 
     assert verdict(one, ANSWERED, asked(GRACE_ENDS - MOMENT), policy).recording is None
+
+
+def test_a_stored_body_without_a_transcript_is_no_proof_that_there_is_none() -> None:
+    """A run that died had stored it, and took its probes with it: the record must hold at least two."""
+    one = pending(conversation=BODY_WITHOUT, recording=SOUND, conversation_probes=probes(LATE, error_type="x"))
+
+    assert wants_conversation(one, LATE, POLICY)
+    assert verdict(one, Answer(receipt=BODY_WITHOUT, answered=True), Answer()).transcript is None
+
+
+def test_a_body_with_a_transcript_replaces_one_without() -> None:
+    one = pending(conversation=BODY_WITHOUT)
+
+    assert with_answers(one, Answer(receipt=BODY), Answer(), POLICY).conversation == BODY
 
 
 # Gone: by the same rule
