@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check format bench clean
+.PHONY: install demo test check format bench simulate torture clean
 
 install: .venv/installed
 
@@ -30,6 +30,16 @@ format: install
 
 bench: install
 	$(BIN)/python -m benchmarks
+
+# For a night: `make simulate SEEDS=200000`, `make torture KILLS=1000`.
+SEEDS ?= 2000
+KILLS ?= 40
+
+simulate: install
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+torture: install
+	$(BIN)/python -m tests.torture --kills $(KILLS)
 
 clean:
 	rm -rf .venv .prefect .*_cache .hypothesis dist *.egg-info demo-archive

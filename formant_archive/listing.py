@@ -3,13 +3,14 @@
 The API lists by offset, without a cursor, in an order that nobody promised, while rows come, go and change. So a
 listing is made of passes over the pages, and these rules decide when it may end and whether it was complete:
 
-- A pass ends with an empty page or one that shows nothing new to it. `has_more` and a short page prove nothing.
+- A pass ends with an empty page or one that shows nothing new to it, unless rows came on top and pushed it there.
+  `has_more` and a short page prove nothing.
 - A pass in which the API's `total` shrank (rows may have slid past us), or which saw fewer conversations than `total`
   promised, is repeated: three passes at most, and what any of them saw counts.
 - A listing to the end is complete when at least as many conversations were seen as the last pass promised: by its
   first `total` where it came newest first, so that what came later came on top; else by its highest, because a row
-  that moved while the list was read may be missed as another one is added. What earlier passes saw counts too, unless
-  rows went in the meantime.
+  that moved while the list was read may be missed as another one is added. What earlier passes saw counts too, where
+  `total` has never changed: else a row that went could stand in for one that was missed.
 - A scheduled listing stops early only where `Horizon.allows_stop` says so; it is complete when the pass that reached
   the horizon did not shrink.
 
@@ -64,6 +65,11 @@ class Sweep:
     def shrank(self) -> bool:
         """Whether `total` ever fell from one page to the next."""
         return any(later < earlier for earlier, later in zip(self.totals, self.totals[1:], strict=False))
+
+    @property
+    def may_have_slid(self) -> bool:
+        """Whether rows that came on top can be why a page shows nothing new, and the end is still to come."""
+        return max(self.totals) > max(self.totals[0], self.offset)
 
     @property
     def promised(self) -> int:
@@ -169,8 +175,7 @@ class Listing:
         self._seen: dict[bytes, str] = {}
         self._fresh = 0
         self._sweep = Sweep()
-        self._latest_total: int | None = None
-        self._has_lost_rows = False
+        self._totals: set[int] = set()
         self._passes = 1
         self._pages = self._rows = 0
 
@@ -209,7 +214,7 @@ class Listing:
         """How many conversations the API promised and has not shown; None where the end was not reached."""
         if not self.to_the_end:
             return None
-        seen = len(self._sweep.seen) if self._has_lost_rows else self.unique
+        seen = self.unique if len(self._totals) == 1 else len(self._sweep.seen)
         return max(0, self._sweep.promised - seen)
 
     @property
@@ -230,12 +235,11 @@ class Listing:
         """Take a page; give what it shows that earlier pages did not."""
         sweep = self._sweep
         times = [one.time for one in references if one.time is not None]
-        news = self._note(references, is_old=self.horizon.lies_before(times))
-        self._has_lost_rows |= self._latest_total is not None and total < self._latest_total
-        self._latest_total = total
+        self._totals.add(total)
         sweep.follow(times, self._overlap)
         sweep.totals.append(total)
         sweep.offset += len(references)
+        news = self._note(references, is_old=self.horizon.lies_before(times))
         self._pages += 1
         self._rows += len(references)
         sweep.stopped = not sweep.ended and self.horizon.allows_stop(sweep, self._fresh)
@@ -260,7 +264,7 @@ class Listing:
             sweep.seen.add(name)
             time = self._now if reference.time is None else reference.time
             self.newest = time if self.newest is None else max(self.newest, time)
-        sweep.ended = len(sweep.seen) == before
+        sweep.ended = not references or (len(sweep.seen) == before and not sweep.may_have_slid)
         return news
 
     def _is_new(self, reference: Reference, *, is_old: bool) -> bool:

@@ -234,18 +234,24 @@ class Changes:
 
     def on(self, state: State, overlap: int) -> State:
         """Lay the changes on a state: the one the run began from, or another writer's newer one."""
-        theirs = state.scopes.get(self.scope, Scope())
-        after = self.after if theirs == self.before else theirs.merged(self.after)
         over = self.settled | self.dropped
         pending = {name: one for name, one in state.pending.items() if name not in over}
         for name, one in self.pending.items():
             pending[name] = joined(pending[name], one) if name in pending else one
         done = [one for name, one in state.pending.items() if name in over]
-        scopes = {name: self.remembering(name, scope, done, overlap) for name, scope in state.scopes.items()}
-        return State(pending, {**scopes, self.scope: after.pruned(overlap)})
+        scopes = {**state.scopes, self.scope: self._scope_on(state.scopes.get(self.scope, Scope()))}
+        scopes = {name: self.remembering(name, scope, done, overlap) for name, scope in scopes.items()}
+        return State(pending, {**scopes, self.scope: scopes[self.scope].pruned(overlap)})
+
+    def _scope_on(self, theirs: Scope) -> Scope:
+        """Lay the changes on the run's own scope, which another run may have moved since; or this one's first parts."""
+        if replace(theirs, recent={}) != replace(self.before, recent={}):
+            return theirs.merged(self.after)
+        earlier = {name: one for name, one in theirs.recent.items() if name not in self.pending}
+        return replace(self.after, recent={**earlier, **self.after.recent})
 
     def remembering(self, name: str, scope: Scope, done: Sequence[Pending], overlap: int) -> Scope:
-        """Let a scope remember what it has shown, waited for, and sees settled by others: it is not new to it."""
+        """Let a scope remember what it has shown, and waits for no more: it must not take it for new."""
         news = {
             one.conversation_id: Recent(
                 conversation_id=one.conversation_id, time=one.time, settled=one.conversation_id in self.settled

@@ -85,8 +85,14 @@ def wants_conversation(pending: Pending, now: datetime, policy: Policy) -> bool:
 
 
 def wants_body(pending: Pending, policy: Policy) -> bool:
-    """Whether a body is missing, or only one is stored that has no transcript, by a run whose evidence is lost."""
+    """Whether a body is to be had.
+
+    It is missing; or it must say that the call is over; or only one is stored that has no transcript, by a run whose
+    evidence is lost.
+    """
     stored, probes = pending.conversation, pending.conversation_probes
+    if policy.is_open(pending.status):
+        return True
     if stored is None or stored.has_transcript:
         return stored is None
     return not is_enough(of_type("transcript_missing", probes), pending, policy)

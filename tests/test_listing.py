@@ -712,3 +712,24 @@ def test_rows_that_come_while_a_list_is_read_do_not_hide_one_that_appears_late_a
     assert "new" in api.shown
     assert second.to_the_end
     assert "late" in api.shown
+
+
+def test_a_page_that_rows_from_above_have_filled_with_known_ones_is_not_the_end() -> None:
+    api = Api(rows(8), page_size=2)
+    api.between[2] = lambda now: now.__setitem__(slice(0, 0), [row("new1", NOW), row("new2", NOW)])
+
+    one = listed(api)
+
+    assert one.complete
+    assert api.shown >= {f"c{number}" for number in range(8)}
+
+
+def test_a_list_that_ignores_the_offset_and_grows_ends() -> None:
+    one = listing()
+    for total in (2, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5):
+        if one.offset is None:
+            break
+        one.take(rows(2), total)
+
+    assert one.offset is None
+    assert not one.complete

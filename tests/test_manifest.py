@@ -360,6 +360,26 @@ def test_what_is_settled_is_pending_no_more() -> None:
     assert changes(Scope(), Scope(), settled=["a"]).on(state, OVERLAP).pending == by_id(pending("b"))
 
 
+def test_every_scope_that_waited_for_what_is_settled_now_remembers_it() -> None:
+    """A scope that took it for new would not notice another conversation that appears late, deep in its list."""
+    waited = pending("a", start_timestamp=7, scopes=("agent_id=7", "all"))
+    state = State(by_id(waited), {"agent_id=7": Scope(watermark=9), "agent_id=8": Scope(watermark=9), "all": Scope()})
+
+    found = changes(Scope(), Scope(), settled=["a"]).on(state, OVERLAP).scopes
+
+    assert found["agent_id=7"].recent == recent("a", time=7)
+    assert found["all"].recent == recent("a", time=7)
+    assert found["agent_id=8"] is state.scopes["agent_id=8"]
+
+
+def test_what_another_run_remembers_is_kept() -> None:
+    before, theirs = Scope(watermark=9), Scope(watermark=9, recent=recent("theirs", time=9))
+
+    after = changes(before, Scope(watermark=9, recent=recent("ours", time=9))).on(State({}, {"all": theirs}), OVERLAP)
+
+    assert after.scopes["all"] == Scope(watermark=9, recent=recent("theirs", "ours", time=9))
+
+
 def test_what_a_run_has_not_touched_is_handed_on_as_it_was() -> None:
     others = Scope(watermark=7, floor=3, recent=recent("x", time=7))
     untouched = pending("a", scopes=("agent_id=7",), reason="not_found", failures=2)
