@@ -190,8 +190,8 @@ class FormantClient:
                 return self._exchange(wires, url, read, seconds, turn)
         except (httpx.HTTPError, httpx.StreamError) as error:
             fault: ApiError = Interrupted(_fault(error))
-        except httpx.InvalidURL:
-            # httpx looks at where a redirect leads, also where it is not to follow it.
+        except (httpx.InvalidURL, UnicodeError):
+            # httpx looks at where a redirect leads, also where it is not to follow it; at its host's name, too.
             fault = BadAnswer(f"{self._base.host} redirects to something that is no link")
         # Not raised above, not even `from None`: the error's context would still be httpx's, which holds the request.
         raise fault
@@ -307,6 +307,8 @@ def _joined(base: httpx.URL, link: str) -> httpx.URL | None:
         url = base.join(link)
         # As the socket would encode it, and fail with an error that is not httpx's.
         url.raw_host.decode("ascii").encode("idna")
+        # As its name is shown.
+        _ = url.host
     except (httpx.InvalidURL, ValueError):
         return None
     return url if (url.port or 0) <= _LAST_PORT else None

@@ -231,6 +231,7 @@ def ask(status: int, headers: list[tuple[bytes, bytes]], body: bytes = b"") -> l
 @given(st.sampled_from([301, 302, 303, 307, 308]), links)
 @example(302, b"javascript:alert(1)")
 @example(302, b"https://[::1]/")
+@example(301, b"//xn--")
 def test_no_location_leads_anywhere_but_to_the_internet_by_https(status: int, location: bytes) -> None:
     for request in ask(status, [(b"location", location)]):
         assert request.url.scheme == "https"
