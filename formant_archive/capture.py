@@ -7,7 +7,6 @@
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -16,6 +15,7 @@ from typing import IO, Any, BinaryIO
 
 from formant_archive import keys, settlement
 from formant_archive.client import FormantClient
+from formant_archive.conversation import has_transcript, read_conversation
 from formant_archive.errors import ArchiveError, NotFound, PayloadRefused, UsageError
 from formant_archive.policy import Policy
 from formant_archive.records import (
@@ -24,7 +24,6 @@ from formant_archive.records import (
     Pending,
     Probe,
     RecordingReceipt,
-    as_id,
 )
 from formant_archive.settlement import Answer
 from formant_archive.stores import Store
@@ -96,7 +95,7 @@ def _store_conversation(
         if store.put(key, body, sha256=sha256):
             return _conversation_receipt(key, body, data, now)
         stored = look_at_conversation(store, key, pending.conversation_id, now)
-        if stored.has_transcript or not _has_transcript(data):
+        if stored.has_transcript or not has_transcript(data):
             break
     return stored
 
@@ -110,40 +109,12 @@ def _stored_conversation(store: Store, pending: Pending, now: datetime) -> Conve
     return None
 
 
-def read_conversation(body: bytes, conversation_id: str) -> dict[str, Any]:
-    """Parse a conversation's body.
-
-    Raises:
-        PayloadRefused: It is not JSON, not of the documented form, or another conversation's.
-    """
-    is_json, parsed = True, None
-    try:
-        parsed = json.loads(body)
-    # Dropped here, and nothing is raised in its place: the parser's error holds the body.
-    except (ValueError, RecursionError):
-        is_json = False
-    if not is_json:
-        raise PayloadRefused("not_json", "the conversation's body is not JSON")
-    data = parsed.get("data") if isinstance(parsed, dict) else None
-    if not isinstance(data, dict):
-        raise PayloadRefused("not_a_conversation", "the conversation's body has no `data` object")
-    if as_id(data.get("conversation_id")) != conversation_id:
-        raise PayloadRefused("wrong_conversation", "the API answered with another conversation's body")
-    return data
-
-
 def _what_is_missing(data: dict[str, Any], pending: Pending, policy: Policy, now: datetime) -> Probe | None:
-    if not _has_transcript(data):
+    if not has_transcript(data):
         return Probe(at=now, http_status=200, error_type="transcript_missing")
     if data.get("results") is None and now - settlement.ended_at(pending) < policy.results_wait:
         return Probe(at=now, http_status=200, error_type="results_missing")
     return None
-
-
-def _has_transcript(data: dict[str, Any]) -> bool:
-    """Whether there is anything in it, in whatever form; a number or `true` is nothing."""
-    transcript = data.get("transcript")
-    return isinstance(transcript, list | dict | str) and bool(transcript)
 
 
 def _is_taken_as_it_is(probe: Probe, pending: Pending, policy: Policy) -> bool:
@@ -159,7 +130,7 @@ def _conversation_receipt(key: str, body: bytes, data: dict[str, Any], now: date
         size=len(body),
         sha256=hashlib.sha256(body).hexdigest(),
         fetched_at=now,
-        has_transcript=_has_transcript(data),
+        has_transcript=has_transcript(data),
     )
 
 

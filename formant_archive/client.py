@@ -212,6 +212,7 @@ class FormantClient:
         """Send the request, follow its redirects, and read the answer."""
         deadline = self._clock() + seconds
         connect, left = min(_CONNECT_SECONDS, seconds), _TimeLeft(self._clock, deadline)
+        # httpx says a number, and hands what it gets to the socket, which takes whatever has an `__index__`.
         timeout = httpx.Timeout(connect=connect, read=left, write=connect, pool=connect)  # type: ignore[arg-type]
         for hop in range(_HOPS + 1):
             client = wires.links if hop else wires.api

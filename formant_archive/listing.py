@@ -6,7 +6,7 @@ listing is made of passes over the pages, and these rules decide when it may end
 - A pass ends with an empty page or one that shows nothing new to it, unless rows came on top and pushed it there.
   `has_more` and a short page prove nothing.
 - A pass in which the API's `total` shrank (rows may have slid past us), or which saw fewer conversations than `total`
-  promised, is repeated: three passes at most, and what any of them saw counts.
+  promised, is repeated: three passes at most.
 - A listing to the end is complete when at least as many conversations were seen as the last pass promised: by its
   first `total` where it came newest first, so that what came later came on top; else by its highest, because a row
   that moved while the list was read may be missed as another one is added. What earlier passes saw counts too, where

@@ -1,22 +1,20 @@
 """What is in an archive, what is pending and why, and how far each scope is: read from its manifests alone."""
 
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from formant_archive import keys
-from formant_archive.ledger import Head, read_head, read_part
-from formant_archive.manifest import Manifest
+from formant_archive.catalogue import read_catalogue
+from formant_archive.crew import abreast
+from formant_archive.ledger import Head, read_head
 from formant_archive.records import Entry, milliseconds, written
 from formant_archive.stores import Store
 
 #: A call in progress for longer than this is worth a look.
 LONG_OPEN = timedelta(hours=24)
-#: Manifests that are read at once.
-THREADS = 16
 
 
 @dataclass
@@ -90,7 +88,7 @@ def read_status(store: Store, now: datetime) -> Status:
     since = milliseconds(now - LONG_OPEN)
     return Status(
         head=head,
-        holdings=count_holdings(store, head),
+        holdings=count_holdings(store),
         pending=Counter(one.reason for one in pending),
         failed=sum(one.failed for one in pending),
         long_open=sum(
@@ -99,25 +97,13 @@ def read_status(store: Store, now: datetime) -> Status:
     )
 
 
-def count_holdings(store: Store, head: Head) -> Holdings:
+def count_holdings(store: Store) -> Holdings:
     """Count the conversations that the manifests name; one that has several entries counts once."""
-    holdings, seen = Holdings(), set[str]()
-    for entry in _entries(store, head.sequence):
-        if entry.conversation_id not in seen:
-            seen.add(entry.conversation_id)
-            holdings.add(entry)
+    holdings = Holdings()
+    with closing(read_catalogue(store, abreast)) as catalogue:
+        for one in catalogue.select():
+            holdings.add(one.entry)
     return holdings
-
-
-def _entries(store: Store, last: int) -> Iterator[Entry]:
-    with ThreadPoolExecutor(THREADS) as pool:
-        for entries in pool.map(lambda number: _entries_of(store, number), range(1, last + 1)):
-            yield from entries
-
-
-def _entries_of(store: Store, sequence: int) -> list[Entry]:
-    manifest = Manifest.read(store.get(keys.manifest(sequence)))
-    return [entry for part in manifest.entries for entry in read_part(store, part, Entry)]
 
 
 def day_of(timestamp: int | None) -> str:

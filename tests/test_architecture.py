@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "policy": set(),
     "records": {"errors"},
     "keys": RECORDS,
+    "conversation": RECORDS,
     # The rules
     "manifest": RECORDS | {"keys"},
     "listing": RECORDS | {"manifest"},
@@ -38,19 +39,23 @@ MAY_IMPORT: dict[str, set[str]] = {
     "client": RECORDS | {"__init__", "body", "pacing", "page", "patience", "httpx"},
     "stores": {"errors", "boto3", "botocore"},
     # The work
-    "capture": RULES | {"settlement", "wav", "client", "stores"},
+    "capture": RULES | {"conversation", "settlement", "wav", "client", "stores"},
     "register": RULES | {"stores"},
     "ledger": RULES | {"register", "stores"},
+    "crew": set(),
+    "catalogue": RULES | {"ledger", "register", "stores"},
     "advance": RULES | {"listing"},
     "harvest": RULES,
     "run": RULES | {"advance", "harvest", "listing", "settlement", "ledger", "summary"},
     # What a user types and sees
     "settings": {"errors", "policy"},
-    "status": RULES | {"ledger", "register", "stores"},
-    "verify": RULES | {"ledger", "register", "stores", "wav"},
-    "export": RULES | {"ledger", "register", "stores"},
+    "status": RULES | {"catalogue", "crew", "ledger", "stores"},
+    "verify": RULES | {"catalogue", "findings", "ledger", "register", "stores"},
+    "export": RULES | {"catalogue", "conversation", "ledger", "stores"},
     "simulator": set(),
-    "cli": RECORDS | {"__init__", "settings", "summary", "status", "stores", "simulator", "verify", "export"},
+    "cli": RECORDS
+    | {"__init__", "catalogue", "conversation", "crew", "export", "findings", "keys", "settings", "simulator", "status"}
+    | {"stores", "verify"},
     # Prefect
     "tasks": RULES
     | {"settings", "settlement", "client", "stores", "capture", "register", "ledger", "listing", "run", "verify"}
@@ -59,7 +64,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 #: No I/O, no clock, no environment: time comes in as an argument.
 PURE = {"errors", "policy", "records", "keys", "manifest", "listing", "settlement", "wav", "summary"}
-PURE |= {"advance", "harvest"}
+PURE |= {"advance", "harvest", "conversation"}
 MAY_BE_IMPORTED_BY_THE_PURE = {
     *("ast", "bisect", "collections", "dataclasses", "datetime", "enum", "functools", "gzip", "hashlib", "itertools"),
     *("json", "math", "re", "struct", "sys", "typing", "zlib", "pydantic", CORE),
@@ -195,6 +200,18 @@ def test_a_pure_part_does_no_io_and_reads_no_clock_or_environment(path: Path) ->
     assert not {name for name in names_used(tree) if name.startswith(("sys.", "gzip.GzipFile", "gzip.open"))}
     # A clock's attribute may bear such a name (`reference.time`): only a call or a known owner reads a clock.
     assert not {name for name in calls(tree) if name.rpartition(".")[2] in CLOCKS}
+
+
+def test_nothing_that_a_run_uses_of_the_core_starts_a_thread() -> None:
+    """The simulation interleaves runs in one thread, see ADR 10."""
+    threaded = {
+        part_of(path) for path in FILES if {"concurrent.futures.ThreadPoolExecutor"} & set(imported(TREES[path]))
+    }
+    threaded |= {
+        part_of(path) for path in FILES if any(name.endswith("threading.Thread") for name in calls(TREES[path]))
+    }
+
+    assert threaded == {"crew", "simulator", "tasks"}
 
 
 def test_every_pure_part_exists() -> None:

@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from formant_archive import cli, ledger
+from formant_archive.cli.status import print_status
 from formant_archive.errors import ApiUnavailable, ArchiveDamaged, ArchiveError, StoreUnavailable, UsageError
 from formant_archive.ledger import Draft, Head
 from formant_archive.manifest import OUTCOMES, Changes, ListingNote, RunNote, Scope
@@ -229,7 +230,7 @@ def test_the_head_can_be_copied_whole_however_long_the_archive_grows(
     old = replace(head, manifest=head.manifest.model_copy(update={"sequence": 123_456_789_012}))
     found = Status(old, Holdings(), Counter(), 0, 0)
 
-    cli.print_status("/a/long/address/" * 9, found)
+    print_status("/a/long/address/" * 9, found)
 
     said = capsys.readouterr().out
     assert old.link is not None

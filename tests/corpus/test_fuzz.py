@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from formant_archive import keys
-from formant_archive.capture import read_conversation
 from formant_archive.client import FormantClient
+from formant_archive.conversation import read_conversation
 from formant_archive.errors import ApiError, ArchiveError, BadAnswer, PayloadRefused
 from formant_archive.pacing import ABSURD, RateLimit, retry_after
 from formant_archive.page import Page, read_page

@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 from tenacity import Retrying, retry_if_exception_type
 
-from formant_archive import capture, keys, ledger, settlement
+from formant_archive import capture, conversation, keys, ledger, settlement
 from formant_archive.client import FormantClient, Page
 from formant_archive.errors import NotFound, StoreUnavailable
 from formant_archive.ledger import Draft, Head
@@ -133,7 +133,7 @@ def no_wav_length_check(patches: ExitStack) -> None:
 
 @mutant
 def anybodys_body_accepted(patches: ExitStack) -> None:
-    read = capture.read_conversation
+    read = conversation.read_conversation
 
     def lax(body: bytes, conversation_id: str) -> dict[str, Any]:
         return read(body.replace(b"somebody-else", conversation_id.encode()), conversation_id)

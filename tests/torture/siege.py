@@ -57,8 +57,9 @@ class Tally:
 
     @property
     def is_over(self) -> bool:
-        # A point is not asked for for ever: some are only got to when threads happen to run in an odd order.
-        return self.kills.total() >= self.wanted or bool(self.faults) or self.runs > 2 * self.wanted + 20
+        # With enough kills for all points, none of them is left out; though a point is not asked for again for ever.
+        is_enough = self.kills.total() >= self.wanted and len(self.kills) > min(len(POINTS), self.wanted // 2)
+        return is_enough or bool(self.faults) or self.runs > 2 * self.wanted + 20
 
 
 class Orders:

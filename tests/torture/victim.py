@@ -44,6 +44,8 @@ OFTEN = {
     *("mid-recording", "mid-write", "payload-written", "payload-flushed", "payload-linked"),
     *("record-flushed", "record-linked", "between-part-and-manifest"),
 }
+#: Seconds that a body waits for a recording to be stored first, where that is the point: threads seldom come to it.
+HELD_BACK = 5
 Death = Callable[[], None]
 KINDS = {"conversation.json": "payload", "recording.wav": "payload", "record.json": "record"}
 
@@ -59,12 +61,12 @@ class Doom:
     """Kills this process when it has come to a point so many times."""
 
     def __init__(self, order: str) -> None:
-        self._point, _, times = order.partition(":")
+        self.point, _, times = order.partition(":")
         self._left = int(times or 1)
         self._lock = threading.Lock()
 
     def at(self, point: str) -> None:
-        if point != self._point:
+        if point != self.point:
             return
         with self._lock:
             self._left -= 1
@@ -80,12 +82,15 @@ class MortalStore(DirectoryStore):
         self._doom = doom
         self._folder = Path(path)
         self._now = threading.local()
+        self._has_recording = threading.Event()
 
     def put(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> bool:
         kind = kind_of(key)
         self._now.kind = kind
         if kind == "part":
             self._doom.at("before-part")
+        if key.endswith("/conversation.json") and self._doom.point == "between-recording-and-transcript":
+            self._has_recording.wait(HELD_BACK)
         mortal = body if isinstance(body, bytes) else cast(BinaryIO, MortalFile(body, self._doom))
         created = super().put(key, mortal, sha256=sha256)
         if kind == "part":
@@ -101,6 +106,7 @@ class MortalStore(DirectoryStore):
             self._doom.at("between-transcript-and-recording")
         if name == "recording.wav" and not (self._folder / folder / "conversation.json").exists():
             self._doom.at("between-recording-and-transcript")
+            self._has_recording.set()
 
     def _mortal_fsync(self, descriptor: int) -> None:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
