@@ -12,6 +12,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
+from formant_archive.audit import Audit
 from formant_archive.records import Pending, written
 from formant_archive.run import Run
 from formant_archive.summary import Summary
@@ -60,3 +61,8 @@ def row(pending: Pending) -> dict[str, str | int | None]:
         "probes": len(pending.recording_probes) + len(pending.conversation_probes),
         "next probe": written(pending.next_probe_at) if pending.next_probe_at else "next run",
     }
+
+
+def publish_audit(audit: Audit) -> None:
+    """Write an audit's artifact: counts and keys, no contents."""
+    create_markdown_artifact(audit.markdown, key="archive-audit", description="What the latest audit found")

@@ -22,14 +22,19 @@ from formant_archive.settings import current_settings
 from tasks import connections
 
 
-def run(flow: Flow[Any, Any], **parameters: Any) -> int:
+def run(flow: Flow[Any, Any], *, needs_key: bool = True, **parameters: Any) -> int:
     """Run a flow here and now; give its exit code.
+
+    Args:
+        flow: The flow.
+        needs_key: Whether it asks the API for anything.
+        parameters: The flow's.
 
     Raises:
         UsageError: A setting is missing or wrong; it is said before Prefect starts anything.
     """
     settings = current_settings()
-    if settings.formant_api_key is None and not PREFECT_API_URL.value():
+    if needs_key and settings.formant_api_key is None and not PREFECT_API_URL.value():
         raise UsageError("FORMANT_API_KEY is not set. Set it in the environment or in .env")
     connections.check(settings)
     with cli.stoppable(stop_server) as listen, quiet(), cli.ProgressLines() as lines, shown_by(lines):

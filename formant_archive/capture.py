@@ -51,7 +51,8 @@ def _conversation(client: FormantClient, store: Store, pending: Pending, policy:
     except NotFound:
         # This run or another may have stored it before it went.
         now = clock()
-        stored = pending.conversation or _stored_conversation(store, pending, now)
+        known = pending.conversation
+        stored = known if known and known.has_transcript else _stored_conversation(store, pending, now)
         is_witnessed = _is_witnessed(client, pending, policy, now)
         return replace(_not_found(now), receipt=stored, is_witnessed=is_witnessed)
     if not settlement.wants_body(pending, policy):

@@ -18,9 +18,16 @@ SECOND_CONVERSATION = "conversation.2.json"
 RECORDING = "recording.wav"
 RECORD = "record.json"
 SECOND_RECORD = "record.2.json"
+RECORDS = (RECORD, SECOND_RECORD)
+PAYLOADS = (CONVERSATION, SECOND_CONVERSATION, RECORDING)
 
 _PLAIN = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+_FOLDER = re.compile(r"conversations/agent_id=[^/]+/date=[^/]+/[^/]+/")
+_PART = re.compile(r"manifests/parts/([0-9a-f]{64})\.jsonl\.gz")
+_MANIFEST = re.compile(r"manifests/([0-9]{20})\.json")
+#: Numbers that fit into 64 bits: more than any archive will have.
+_NUMBERS = 1 << 64
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST, _KEPT = 200, 100
 
@@ -63,6 +70,13 @@ def folder(reference: Reference) -> str:
     return f"{day_folder(reference)}{component(reference.conversation_id)}/"
 
 
+def folder_of(key: str) -> str | None:
+    """Name the conversation's folder that an object lies in; None where it lies in none."""
+    match = _FOLDER.match(key)
+    is_safe = match is not None and not {"", ".", ".."} & set(key.split("/"))
+    return match[0] if match and is_safe and "/" not in key[match.end() :] and key[match.end() :] else None
+
+
 def day_folder_of(folder: str) -> str:
     """Name the day's folder that a conversation's folder lies in."""
     return folder.rstrip("/").rpartition("/")[0] + "/"
@@ -73,6 +87,19 @@ def manifest(sequence: int) -> str:
     return f"manifests/{sequence:020d}.json"
 
 
+def sequence_of(key: str) -> int | None:
+    """Read the number out of a manifest's key; None where it is not the key of one."""
+    match = _MANIFEST.fullmatch(key)
+    number = int(match[1]) if match else 0
+    return number if 0 < number < _NUMBERS else None
+
+
 def part(sha256: str) -> str:
     """Name the part whose bytes have that SHA-256."""
     return f"manifests/parts/{sha256}.jsonl.gz"
+
+
+def sha256_of_part(key: str) -> str | None:
+    """Read the hash out of a part's key; None where it is not the key of one."""
+    match = _PART.fullmatch(key)
+    return match[1] if match else None

@@ -137,15 +137,16 @@ def write_part(store: Store, lines: Sequence[bytes]) -> PartLink:
 
 @dataclass(frozen=True)
 class Draft:
-    """What a run wants to commit: one part of it; `entries` are lines."""
+    """What a run wants to commit: one part of it; `entries` are lines. An audit has no listing."""
 
     run: RunNote
     source: str
-    listing: ListingNote
+    listing: ListingNote | None
     counts: Mapping[str, int]
     entries: Sequence[bytes]
     changes: Changes
     overlap: int
+    kind: str = "run"
 
 
 def commit(store: Store, head: Head, draft: Draft, *, allow_unsafe: bool = False, each: Map = map) -> Head:
@@ -198,6 +199,7 @@ def _manifest(
     state = draft.changes.on(head.state, draft.overlap)
     scopes = {name: _scope_note(store, head, name, scope) for name, scope in state.scopes.items()}
     manifest = Manifest(
+        kind=draft.kind,
         sequence=head.sequence + 1,
         previous=head.link,
         archive_id=head.manifest.archive_id if head.manifest else str(uuid5(ARCHIVES, draft.run.id)),
@@ -208,7 +210,7 @@ def _manifest(
         entries=entries,
         pending=write_part(store, _in_order(state.pending)) if state.pending else None,
         scopes=scopes,
-        unsafe_store=is_unsafe(store, scopes[draft.changes.scope].recent, allow_unsafe=allow_unsafe),
+        unsafe_store=is_unsafe(store, next(iter(scopes.values())).recent, allow_unsafe=allow_unsafe),
     )
     return manifest, state
 
@@ -255,4 +257,6 @@ def _without_settled(store: Store, draft: Draft, each: Map) -> Changes:
     done = [one for name, one in changes.pending.items() if name in settled]
     still = {name: one for name, one in changes.pending.items() if name not in settled}
     changes = replace(changes, settled=changes.settled | settled, pending=still)
+    if changes.scope is None:
+        return changes
     return replace(changes, after=changes.remembering(changes.scope, changes.after, done, draft.overlap))

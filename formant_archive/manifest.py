@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import ValidationError
 
 from formant_archive.errors import ArchiveDamaged
-from formant_archive.records import Entry, Frozen, Instant, Link, Pending, Probe, Recent, canonical
+from formant_archive.records import ConversationReceipt, Entry, Frozen, Instant, Link, Pending, Probe, Recent, canonical
 
 #: How the counts add up: listed + carried = the sum of these.
 OUTCOMES = (
@@ -31,6 +31,9 @@ OUTCOMES = (
     "failed",
 )
 Line = TypeVar("Line", Entry, Pending, Recent)
+_GZIP = zlib.MAX_WBITS | 16
+#: Bytes of a part that are decompressed at once, and of the longest line.
+_CHUNK, _LONGEST_LINE = 1 << 16, 1 << 24
 
 
 class PartLink(Link):
@@ -101,7 +104,10 @@ class ScopeNote(Frozen):
 
 
 class Manifest(Frozen):
-    """A manifest as it lies in the archive."""
+    """A manifest as it lies in the archive.
+
+    `kind` is `run`, or `audit`: that one has listed nothing, and names records that no other manifest does.
+    """
 
     format: Literal["formant-archive/manifest/1"] = "formant-archive/manifest/1"
     kind: str = "run"
@@ -110,7 +116,7 @@ class Manifest(Frozen):
     archive_id: str
     source: str
     run: RunNote
-    listing: ListingNote
+    listing: ListingNote | None
     counts: dict[str, int]
     entries: tuple[PartLink, ...]
     pending: PartLink | None
@@ -151,16 +157,36 @@ def pack(lines: Sequence[bytes]) -> tuple[bytes, int]:
 
 
 def unpack(body: bytes, kind: type[Line]) -> Iterator[Line]:
-    """Read the lines of a part.
+    """Read the lines of a part, a few at a time: a part can be of 10,000 conversations.
 
     Raises:
         ArchiveDamaged: It is no part of that kind.
     """
     try:
-        for line in gzip.decompress(body).splitlines():
+        for line in _lines(body):
             yield kind.model_validate_json(line)
-    except (OSError, EOFError, zlib.error, ValidationError):
-        raise ArchiveDamaged(f"a part of the manifests is not lines of {kind.__name__.lower()} data") from None
+    except (zlib.error, ValidationError):
+        raise _not_lines(kind) from None
+
+
+def _lines(body: bytes) -> Iterator[bytes]:
+    gunzip = zlib.decompressobj(wbits=_GZIP)
+    rest = b""
+    while not gunzip.eof:
+        chunk = gunzip.decompress(body, _CHUNK)
+        body = gunzip.unconsumed_tail
+        if not chunk and not body and not gunzip.eof:
+            raise zlib.error("it is cut off")
+        *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) > _LONGEST_LINE:
+            raise zlib.error("a line has no end")
+        yield from lines
+    if rest or gunzip.unused_data:
+        raise zlib.error("something follows its last line")
+
+
+def _not_lines(kind: type[Line]) -> ArchiveDamaged:
+    return ArchiveDamaged(f"a part of the manifests is not lines of {kind.__name__.lower()} data")
 
 
 @dataclass(frozen=True)
@@ -217,7 +243,7 @@ class Changes:
     """What a run has done to the state it began from.
 
     Attributes:
-        scope: The scope that the run listed.
+        scope: The scope that the run listed; None where it listed none.
         before: That scope as the run found it.
         after: That scope as the run leaves it; the same as `before` where the listing was not complete.
         settled: Ids that are settled now, and pending no more.
@@ -225,7 +251,7 @@ class Changes:
         dropped: Ids that are of a status that is not archived, and pending no more.
     """
 
-    scope: str
+    scope: str | None
     before: Scope
     after: Scope
     settled: frozenset[str]
@@ -239,9 +265,10 @@ class Changes:
         for name, one in self.pending.items():
             pending[name] = joined(pending[name], one) if name in pending else one
         done = [one for name, one in state.pending.items() if name in over]
-        scopes = {**state.scopes, self.scope: self._scope_on(state.scopes.get(self.scope, Scope()))}
-        scopes = {name: self.remembering(name, scope, done, overlap) for name, scope in scopes.items()}
-        return State(pending, {**scopes, self.scope: scopes[self.scope].pruned(overlap)})
+        scopes = dict(state.scopes)
+        if self.scope is not None:
+            scopes[self.scope] = self._scope_on(scopes.get(self.scope, Scope())).pruned(overlap)
+        return State(pending, {name: self.remembering(name, one, done, overlap) for name, one in scopes.items()})
 
     def _scope_on(self, theirs: Scope) -> Scope:
         """Lay the changes on the run's own scope, which another run may have moved since; or this one's first parts."""
@@ -269,12 +296,19 @@ def joined(theirs: Pending, ours: Pending) -> Pending:
             "folder": theirs.folder,
             "first_seen_at": min(theirs.first_seen_at, ours.first_seen_at),
             "scopes": tuple(sorted({*theirs.scopes, *ours.scopes})),
-            "conversation": theirs.conversation or ours.conversation,
+            "conversation": _fuller(theirs.conversation, ours.conversation),
             "recording": theirs.recording or ours.recording,
             "conversation_probes": _all_probes(theirs.conversation_probes, ours.conversation_probes),
             "recording_probes": _all_probes(theirs.recording_probes, ours.recording_probes),
         }
     )
+
+
+def _fuller(theirs: ConversationReceipt | None, ours: ConversationReceipt | None) -> ConversationReceipt | None:
+    """Choose between two receipts: theirs stands, unless only ours has a transcript."""
+    if theirs is None or (ours is not None and ours.has_transcript and not theirs.has_transcript):
+        return ours
+    return theirs
 
 
 def _all_probes(theirs: tuple[Probe, ...], ours: tuple[Probe, ...]) -> tuple[Probe, ...]:

@@ -217,11 +217,18 @@ class Writer(Frozen):
     run_id: str
 
 
+class Retention(Frozen):
+    """How long a conversation's payloads must be locked against deletion, and how hard."""
+
+    mode: Literal["GOVERNANCE", "COMPLIANCE"]
+    until: Instant
+
+
 class Record(Frozen):
     """`record.json`: written last for a conversation. From then on it is settled.
 
     `conversation` is None only where the conversation itself was gone before it could be fetched. `supersedes` names
-    the earlier record, in `record.2.json` alone.
+    the earlier record, in `record.2.json` alone. `retention` is there only where it was set.
     """
 
     format: Literal["formant-archive/record/1"] = "formant-archive/record/1"
@@ -239,10 +246,12 @@ class Record(Frozen):
     writer: Writer
     settled_at: Instant
     supersedes: Link | None = None
+    retention: Retention | None = None
 
     def body(self) -> bytes:
-        """Write `record.json`."""
-        return canonical(self.model_dump(mode="json", exclude={"supersedes"} if self.supersedes is None else None))
+        """Write `record.json`; what was not set is left out."""
+        unset = {name for name in ("supersedes", "retention") if getattr(self, name) is None}
+        return canonical(self.model_dump(mode="json", exclude=unset))
 
     @property
     def objects(self) -> tuple[StoredObject, ...]:

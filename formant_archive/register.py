@@ -60,8 +60,8 @@ def settled_in(store: Store, day_folder: str) -> frozenset[str]:
     return frozenset(stat.key.removesuffix(keys.RECORD) for stat in store.list(day_folder) if stat.key.endswith(ending))
 
 
-def read_record(key: str, body: bytes, conversation_id: str) -> Record:
-    """Read a record.
+def read_record(key: str, body: bytes, conversation_id: str | None) -> Record:
+    """Read a record: of a conversation, or of whichever it is.
 
     Raises:
         ArchiveDamaged: It is none, or another conversation's.
@@ -70,7 +70,7 @@ def read_record(key: str, body: bytes, conversation_id: str) -> Record:
         record = Record.model_validate_json(body)
     except ValidationError:
         raise ArchiveDamaged(f"{key} does not have the form of a record") from None
-    if record.conversation_id != conversation_id:
+    if conversation_id not in (None, record.conversation_id):
         raise ArchiveDamaged(f"{key} is the record of another conversation")
     return record
 

@@ -3,8 +3,8 @@
 Prefect is imported inside the functions, because the tests of the flows set its environment first.
 """
 
-import copy
 import inspect
+import json
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -97,7 +97,8 @@ def test_every_key_is_one_that_prefect_knows() -> None:
     ],
 )
 def test_misspelt_key_is_found_at_every_level(path: tuple[str | int, ...], misspelt: str) -> None:
-    config = copy.deepcopy(read())
+    # As text and back: what an anchor repeats must not be one and the same object here.
+    config = json.loads(json.dumps(read()))
     level: Any = config
     for step in path:
         level = level[step]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -523,7 +524,7 @@ def test_two_runs_side_by_side_make_one_chain_without_a_fork(clock: Clock, store
     archive(client, store, clock)
 
     check(store, sim)
-    assert [one.listing.scope for one in manifests(store)] == ["agent_id=101", "all", "all"]
+    assert [one.listing and one.listing.scope for one in manifests(store)] == ["agent_id=101", "all", "all"]
     assert settled(store) == completed(sim)
     assert ledger.read_head(store).state.scopes.keys() == {"all", "agent_id=101"}
 
@@ -649,6 +650,47 @@ def test_a_key_of_another_workspace_closes_nothing(clock: Clock, store: MemorySt
     assert waiting <= set(pending(store))
     archive(client_of(sim, clock), store, clock)
     assert name in settled(store)
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["committed", "lost"])
+def test_a_transcript_that_came_before_its_conversation_went_is_in_the_record(
+    is_lost: bool, clock: Clock, store: MemoryStore
+) -> None:
+    sim = simulator(clock, 5)
+    (late,) = sim.add(recording_comes="never")
+    client, name = client_of(sim, clock), late.conversation_id
+    folder = keys.folder(Reference.model_validate(late.listed))
+    without = json.dumps({"data": {"conversation_id": name, "transcript": None}}).encode()
+    # A run that was lost has stored a body without a transcript, and the next one finds it.
+    store.put(folder + keys.CONVERSATION, without, sha256=hashlib.sha256(without).hexdigest())
+    sim.fault(kind="conversation", conversation_id=name, status=404, share=1.0)
+    archive(client, store, clock)
+    found = pending(store)[name].conversation
+    assert found is not None
+    assert not found.has_transcript
+    sim.heal()
+
+    def die(at: str) -> None:
+        if at == "commit" and is_lost:
+            raise Crash
+
+    # The transcript has come: it is stored beside the first body, and then the conversation goes.
+    with pytest.raises(Crash) if is_lost else nullcontext():
+        archive(client, store, clock, between=die)
+    known = pending(store)[name].conversation
+    assert store.get(folder + keys.SECOND_CONVERSATION) == late.conversation_json
+    assert known is not None
+    assert known.has_transcript is not is_lost
+    sim.delete(name)
+    clock.go(hours=80)
+    archive(client, store, clock)
+
+    (entry,) = [one for one in entries(store) if one.conversation_id == name]
+    record = record_of(store, entry)
+    assert record["transcript"] == {"state": "present"}
+    assert record["conversation"]["key"] == folder + keys.SECOND_CONVERSATION
+    assert record["recording"]["state"] == "gone"
+    check(store)
 
 
 def test_a_foreign_object_in_a_records_place_stops_no_other_conversation(clock: Clock, store: MemoryStore) -> None:

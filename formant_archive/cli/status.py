@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from formant_archive import status
 from formant_archive.cli import ArchiveUrl, Json, moment, out
+from formant_archive.manifest import ListingNote
 from formant_archive.settings import load_settings
 from formant_archive.stores import open_store
 
@@ -41,9 +42,14 @@ def print_status(url: str, found: status.Status) -> None:
         mark = "never listed completely" if scope.watermark is None else f"complete up to {moment(scope.watermark)}"
         rows.append(("scope", f"{name}: {mark}"))
     committed = manifest.run.committed_at
-    listing = "complete" if manifest.listing.complete else "INCOMPLETE"
-    rows.append(("last run", f"{status.ago(datetime.now(UTC), committed)}, listing {listing}"))
+    rows.append(("last run", f"{status.ago(datetime.now(UTC), committed)}, {_listed(manifest.listing)}"))
     rows.append(("head", f"{manifest.sequence}:{found.head.link.sha256}"))
     for name, text in rows:
         # Not a table: it would cut what is wider than the terminal, and the head is to be copied.
         out.print(f"{name:<10}{text}")
+
+
+def _listed(listing: ListingNote | None) -> str:
+    if listing is None:
+        return "an audit"
+    return "listing complete" if listing.complete else "listing INCOMPLETE"

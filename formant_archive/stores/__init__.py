@@ -17,9 +17,9 @@ import re
 from urllib.parse import unquote
 
 from formant_archive.errors import UsageError
-from formant_archive.stores.contract import Stat, Store, check_key, check_prefix, chunks
+from formant_archive.stores.contract import Lock, Stat, Store, Trace, check_key, check_prefix, chunks
 
-__all__ = ["Stat", "Store", "check_key", "check_prefix", "chunks", "open_store"]
+__all__ = ["Lock", "Stat", "Store", "Trace", "check_key", "check_prefix", "chunks", "open_store"]
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 

@@ -2,11 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import BinaryIO, Protocol
+from datetime import datetime
+from typing import BinaryIO, Literal, Protocol
 
 from pydantic import BaseModel
 
 _CHUNK = 1 << 20
+
+
+class Lock(BaseModel, frozen=True):
+    """What keeps an object from being deleted, and until when."""
+
+    mode: Literal["GOVERNANCE", "COMPLIANCE"]
+    until: datetime
 
 
 class Stat(BaseModel, frozen=True):
@@ -16,11 +24,27 @@ class Stat(BaseModel, frozen=True):
         key: The object's key, relative to the archive.
         size: Bytes.
         sha256: Hex digest from the object's metadata, as its writer gave it; None where the store keeps none.
+        lock: None where there is none.
     """
 
     key: str
     size: int
     sha256: str | None = None
+    lock: Lock | None = None
+
+
+class Trace(BaseModel, frozen=True):
+    """What a versioned bucket still knows of an object that was overwritten or deleted.
+
+    Attributes:
+        key: The object's key, relative to the archive.
+        version: The store's own word for the version.
+        is_deletion: Whether it is a delete marker; else it is an earlier version.
+    """
+
+    key: str
+    version: str
+    is_deletion: bool
 
 
 class Store(Protocol):
@@ -68,7 +92,15 @@ class Store(Protocol):
     def list(self, prefix: str) -> Iterator[Stat]:
         """Yield the objects whose key starts with `prefix`, in no promised order.
 
-        The prefix ends with `/` or is empty. `sha256` is None in what it yields.
+        The prefix ends with `/` or is empty. `sha256` and `lock` are None in what it yields.
+        """
+        ...
+
+    def traces(self, prefix: str) -> Iterator[Trace]:
+        """Yield what was overwritten or deleted under a prefix, as far as the store keeps versions.
+
+        Raises:
+            StoreRefused: It keeps them and denies to list them.
         """
         ...
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from uuid import uuid4
 
 from formant_archive.errors import ObjectMissing, StoreError, StoreRefused, StoreUnavailable
-from formant_archive.stores.contract import Stat, check_key, check_prefix, chunks
+from formant_archive.stores.contract import Stat, Trace, check_key, check_prefix, chunks
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -137,6 +137,11 @@ class DirectoryStore:
         """Yield the objects whose key starts with `prefix`; see `Store.list`."""
         check_prefix(prefix)
         return self._listed(self._root / prefix, prefix)
+
+    def traces(self, prefix: str) -> Iterator[Trace]:
+        """Yield nothing: a folder keeps no versions; see `Store.traces`."""
+        check_prefix(prefix)
+        return iter(())
 
     def _path(self, key: str) -> Path:
         check_key(key)

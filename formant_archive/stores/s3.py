@@ -45,12 +45,12 @@ from tenacity import (
 from urllib3.exceptions import HTTPError
 
 from formant_archive.errors import ObjectMissing, StoreError, StoreRefused, StoreUnavailable, UnsafeStore
-from formant_archive.stores.contract import Stat, check_key, check_prefix, chunks
+from formant_archive.stores.contract import Lock, Stat, Trace, check_key, check_prefix, chunks
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef, ListObjectVersionsOutputTypeDef
 
 _CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": 5},
@@ -171,12 +171,17 @@ class S3Store:
         if found is None:
             self._require_bucket()
             return None
-        return Stat(key=key, size=found["ContentLength"], sha256=found["Metadata"].get("sha256"))
+        return Stat(key=key, size=found["ContentLength"], sha256=found["Metadata"].get("sha256"), lock=_lock(found))
 
     def list(self, prefix: str) -> Iterator[Stat]:
         """Yield the objects whose key starts with `prefix`, a thousand a request; see `Store.list`."""
         check_prefix(prefix)
         return self._listed(prefix)
+
+    def traces(self, prefix: str) -> Iterator[Trace]:
+        """Yield delete markers and earlier versions, a thousand a request; see `Store.traces`."""
+        check_prefix(prefix)
+        return self._traced(prefix)
 
     def _connected(self) -> "S3Client":
         with self._plainly("s3:ListBucket"):
@@ -245,6 +250,28 @@ class S3Store:
                     # A console's "folder" is an empty object with a slash at its end: nothing of an archive.
                     if not found["Key"].endswith("/"):
                         yield Stat(key=found["Key"].removeprefix(self._base), size=found["Size"])
+
+    def _traced(self, prefix: str) -> Iterator[Trace]:
+        with self._plainly("s3:ListBucketVersions"):
+            pages = self._client.get_paginator("list_object_versions").paginate(
+                Bucket=self._bucket, Prefix=self._base + prefix
+            )
+            try:
+                for page in pages:
+                    yield from self._traces_of(page)
+            except ClientError as error:
+                # A store that knows no versions keeps none.
+                if _status(error) != 501:
+                    raise
+
+    def _traces_of(self, page: "ListObjectVersionsOutputTypeDef") -> Iterator[Trace]:
+        for marker in page.get("DeleteMarkers", []):
+            yield Trace(key=marker["Key"].removeprefix(self._base), version=marker["VersionId"], is_deletion=True)
+        for version in page.get("Versions", []):
+            if not version["IsLatest"]:
+                yield Trace(
+                    key=version["Key"].removeprefix(self._base), version=version["VersionId"], is_deletion=False
+                )
 
     @contextmanager
     def _plainly(self, permission: str) -> Iterator[None]:
@@ -331,6 +358,12 @@ def _verify(body: bytes | BinaryIO, sha256: str) -> None:
         digest.update(chunk)
     if digest.hexdigest() != sha256:
         raise StoreRefused("the body is not the one that was hashed: nothing was stored")
+
+
+def _lock(found: "HeadObjectOutputTypeDef") -> Lock | None:
+    if "ObjectLockMode" not in found or "ObjectLockRetainUntilDate" not in found:
+        return None
+    return Lock(mode=found["ObjectLockMode"], until=found["ObjectLockRetainUntilDate"])
 
 
 def _status(error: ClientError) -> int:

@@ -157,7 +157,7 @@ def pending_dropped_on_merge(patches: ExitStack) -> None:
     on = Changes.on
 
     def forgetful(self: Changes, state: State, overlap: int) -> State:
-        merges = self.before != state.scopes.get(self.scope, self.before)
+        merges = self.before != state.scopes.get(self.scope or "", self.before)
         return on(self, replace(state, pending={}) if merges else state, overlap)
 
     patches.enter_context(patch.object(Changes, "on", forgetful))

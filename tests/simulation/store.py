@@ -8,7 +8,7 @@ from random import Random
 from typing import BinaryIO
 
 from formant_archive.errors import StoreUnavailable
-from formant_archive.stores import Stat
+from formant_archive.stores import Stat, Trace
 from tests.simulation.oracle import Oracle
 from tests.simulation.schedule import Process
 from tests.stores.memory import MemoryStore
@@ -73,6 +73,9 @@ class View:
     def stat(self, key: str) -> Stat | None:
         with self._step("stat", key):
             return self._store.stat(key)
+
+    def traces(self, prefix: str) -> Iterator[Trace]:
+        return self._store.traces(prefix)
 
     def list(self, prefix: str) -> Iterator[Stat]:
         with self._step("list", prefix):

@@ -93,8 +93,8 @@ class World:
         Raises:
             Broken: A promise was broken.
         """
-        self._storm([self._job() for _ in range(self.dice.randint(2, 4))])
-        self._calm()
+        self.storm()
+        self.calm()
         return Report(self.moment, self.source.faults + self.weather.faults, self._kills, self._trace.hexdigest())
 
     def _job(self) -> Job:
@@ -108,8 +108,9 @@ class World:
             part_size=dice.choice((2, 10_000, 10_000)),
         )
 
-    def _storm(self, jobs: list[Job]) -> None:
+    def storm(self) -> None:
         """Interleave the processes until all have done their runs; whoever is killed begins its run anew."""
+        jobs = [self._job() for _ in range(self.dice.randint(2, 4))]
         living = [(job, Process(partial(self._live, job))) for job in jobs]
         while living:
             at = self.dice.randrange(len(living))
@@ -195,7 +196,7 @@ class World:
 
     # The end
 
-    def _calm(self) -> None:
+    def calm(self) -> None:
         """No more changes, faults or kills: a few runs must settle everything, and the next must find nothing to do."""
         self.source.calm()
         self.weather.rate = 0

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from formant_archive.errors import ObjectMissing, StoreError, StoreRefused
-from formant_archive.stores import Stat, check_key, check_prefix, chunks
+from formant_archive.stores import Stat, Trace, check_key, check_prefix, chunks
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -97,6 +97,10 @@ class MemoryStore:
         check_prefix(prefix)
         self.calls["list"] += 1
         return self._listed(prefix)
+
+    def traces(self, prefix: str) -> Iterator[Trace]:
+        check_prefix(prefix)
+        return iter(())
 
     def _listed(self, prefix: str) -> Iterator[Stat]:
         self._fail("list", prefix, after=False)

@@ -1,0 +1,243 @@
+"""Records and payloads: what the manifests name, conversation by conversation."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from formant_archive import keys
+from formant_archive.catalogue import Catalogue, Holding, Selection
+from formant_archive.errors import ObjectMissing, StoreError
+from formant_archive.findings import Finding
+from formant_archive.manifest import digest
+from formant_archive.records import Entry, Link, Record, Retention, StoredObject
+from formant_archive.register import Map
+from formant_archive.stores import Lock, Stat, Store
+from formant_archive.verify.reading import Unreadable, is_canonical
+
+#: Conversations that a thread looks at before it takes others.
+BATCH = 50
+_CHUNK = 1 << 20
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Depth:
+    """Which payloads are read to their last byte: those of one conversation in `share`, another share each `turn`."""
+
+    share: int = 1
+    turn: int = 0
+
+    def reaches(self, conversation_id: str) -> bool:
+        """Whether a conversation's payloads are read this time."""
+        lot = int.from_bytes(hashlib.sha256(conversation_id.encode()).digest()[:8])
+        return lot % self.share == self.turn % self.share
+
+
+@dataclass
+class Look:
+    """What was looked at, and found."""
+
+    conversations: int = 0
+    records: int = 0
+    payloads: int = 0
+    bytes_read: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+    def find(self, code: str, key: str, expected: object, found: object) -> None:
+        """Note a finding."""
+        self.findings.append(Finding(code=code, key=key, expected=str(expected), found=str(found)))
+
+
+class Conversations:
+    """One look at the conversations of a catalogue; it counts as `Look` does."""
+
+    def __init__(
+        self, store: Store, catalogue: Catalogue, depth: Depth | None, each: Map, tell: Callable[[str], None]
+    ) -> None:
+        self._store, self._catalogue, self._depth = store, catalogue, depth
+        self._each, self._tell = each, tell
+        self._unreadable = Unreadable()
+        self.conversations = self.records = self.payloads = self.bytes_read = 0
+
+    def findings(self, selection: Selection) -> Iterator[Finding]:
+        """Look at the settled ones of a selection, and at what is stored of those that are waited for."""
+        total = len(self._catalogue)
+        for look in self._each(self._settled, _batches(self._catalogue.claims(selection))):
+            yield from self._counted(look)
+            self._tell(f"{self.conversations:,} of {total:,} conversations")
+        waited_for = (one for one in self._catalogue.pending() if selection.takes(one))
+        held = ((one.conversation_id, [o for o in (one.conversation, one.recording) if o]) for one in waited_for)
+        for look in self._each(self._waited_for, _batches(held)):
+            yield from self._counted(look)
+
+    def _counted(self, look: Look) -> list[Finding]:
+        self.conversations += look.conversations
+        self.records += look.records
+        self.payloads += look.payloads
+        self.bytes_read += look.bytes_read
+        return look.findings
+
+    # A batch of conversations, in any thread
+
+    def _settled(self, batch: Sequence[Sequence[Holding]]) -> Look:
+        look = Look(conversations=len(batch))
+        for claims in batch:
+            self._one(look, [claim.entry for claim in claims])
+        return look
+
+    def _waited_for(self, batch: Sequence[tuple[str, Sequence[StoredObject]]]) -> Look:
+        look = Look()
+        for conversation_id, held in batch:
+            for payload in held:
+                self._payload(look, payload, self._is_read(conversation_id), None)
+        return look
+
+    def _one(self, look: Look, claims: Sequence[Entry]) -> None:
+        """Look at all that entries say of one conversation."""
+        records: dict[Link, Record | None] = {}
+        for entry in claims:
+            link = Link(key=entry.record_key, sha256=entry.record_sha256)
+            if not _is_in_place(entry):
+                look.find("R004", entry.record_key, "keys in the conversation's own folder", "others")
+                continue
+            if link not in records:
+                records[link] = self._record(look, link, entry.conversation_id)
+            record = records[link]
+            if record is not None and (differing := _differences(entry, record)):
+                look.find("R004", entry.record_key, "what its entry says", f"another {', '.join(differing)}")
+        self._one_record(look, records)
+        retention = next((record.retention for record in records.values() if record), None)
+        payloads = {payload for entry in claims if _is_in_place(entry) for payload in entry.objects}
+        for payload in sorted(payloads, key=lambda one: one.key):
+            self._payload(look, payload, self._is_read(claims[0].conversation_id), retention)
+
+    def _one_record(self, look: Look, records: dict[Link, Record | None]) -> None:
+        """Of several records, the last must supersede the first, whichever entries name them."""
+        superseded = {record.supersedes for record in records.values() if record and record.supersedes}
+        for link in superseded - records.keys():
+            self._superseded(look, link)
+        if len(records.keys() - superseded) > 1 and None not in records.values():
+            first, *others = sorted(records, key=lambda link: (link.key, link.sha256))
+            look.find("R005", first.key, "one record", f"{len(others)} more: {', '.join(one.key for one in others)}")
+
+    def _superseded(self, look: Look, link: Link) -> None:
+        look.records += 1
+        body = self._body(look, link.key, "R006")
+        if body is not None and (found := digest(body)) != link.sha256:
+            look.find("R006", link.key, link.sha256, found)
+
+    def _record(self, look: Look, link: Link, conversation_id: str) -> Record | None:
+        look.records += 1
+        body = self._body(look, link.key, "R001")
+        if body is None:
+            return None
+        if (found := digest(body)) != link.sha256:
+            look.find("R002", link.key, link.sha256, found)
+            return None
+        try:
+            record = Record.model_validate_json(body)
+        except ValidationError:
+            record = None
+        if record is None or not is_canonical(body):
+            look.find("R003", link.key, "a record in canonical JSON", "something else")
+        elif record.conversation_id != conversation_id:
+            look.find("R003", link.key, "this conversation's record", "another's")
+        elif not _supersedes_its_neighbour(link.key, record.supersedes):
+            look.find("R003", link.key, "to supersede the record beside it", "another key")
+        else:
+            return record
+        return None
+
+    def _body(self, look: Look, key: str, code: str) -> bytes | None:
+        try:
+            return self._store.get(key)
+        except ObjectMissing:
+            look.find(code, key, "a record", "nothing")
+        except StoreError as fault:
+            look.findings.append(self._unreadable.finding(key, fault))
+        return None
+
+    def _is_read(self, conversation_id: str) -> bool:
+        return self._depth is not None and self._depth.reaches(conversation_id)
+
+    def _payload(self, look: Look, payload: StoredObject, is_read: bool, retention: Retention | None) -> None:
+        look.payloads += 1
+        try:
+            stat = self._store.stat(payload.key)
+            if stat is None:
+                look.find("P001", payload.key, f"{payload.size} bytes", "nothing")
+                return
+            _compare(look, payload, stat)
+            _compare_lock(look, payload.key, stat.lock, retention)
+            if is_read:
+                self._read(look, payload)
+        except ObjectMissing:
+            look.find("P001", payload.key, f"{payload.size} bytes", "nothing")
+        except StoreError as fault:
+            look.findings.append(self._unreadable.finding(payload.key, fault))
+
+    def _read(self, look: Look, payload: StoredObject) -> None:
+        hashed, size = hashlib.sha256(), 0
+        with self._store.open(payload.key) as file:
+            while chunk := file.read(_CHUNK):
+                hashed.update(chunk)
+                size += len(chunk)
+        look.bytes_read += size
+        if hashed.hexdigest() != payload.sha256:
+            look.find("P002", payload.key, payload.sha256, hashed.hexdigest())
+
+
+def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    rest = iter(items)
+    while batch := list(islice(rest, BATCH)):
+        yield batch
+
+
+def _is_in_place(entry: Entry) -> bool:
+    """Whether an entry's keys are in the conversation's own folder, so that none leads out of the archive."""
+    folder = keys.folder_of(entry.record_key)
+    if folder is None or keys.component(entry.conversation_id) != folder.rstrip("/").rpartition("/")[2]:
+        return False
+    names = [one.key.removeprefix(folder) for one in entry.objects]
+    return entry.record_key.removeprefix(folder) in keys.RECORDS and set(names) <= set(keys.PAYLOADS)
+
+
+def _differences(entry: Entry, record: Record) -> list[str]:
+    """Name what an entry says otherwise than its record."""
+    same = ("agent_id", "start_timestamp", "status", "objects")
+    return [name for name in same if getattr(entry, name) != getattr(record, name)]
+
+
+def _supersedes_its_neighbour(key: str, supersedes: Link | None) -> bool:
+    folder, _, name = key.rpartition("/")
+    if name == keys.RECORD:
+        return supersedes is None
+    return supersedes is not None and supersedes.key == f"{folder}/{keys.RECORD}"
+
+
+def _compare(look: Look, payload: StoredObject, stat: Stat) -> None:
+    if stat.size != payload.size:
+        look.find("P003", payload.key, f"{payload.size} bytes", f"{stat.size} bytes")
+    if stat.sha256 is not None and stat.sha256 != payload.sha256:
+        look.find("P004", payload.key, payload.sha256, stat.sha256)
+
+
+def _compare_lock(look: Look, key: str, lock: Lock | None, retention: Retention | None) -> None:
+    if retention is None:
+        return
+    is_weaker = lock is None or lock.until < retention.until or (lock.mode, retention.mode) == _WEAKER
+    if is_weaker:
+        found = "no lock" if lock is None else _lock(lock.mode, lock.until)
+        look.find("L001", key, _lock(retention.mode, retention.until), found)
+
+
+_WEAKER = ("GOVERNANCE", "COMPLIANCE")
+
+
+def _lock(mode: str, until: datetime) -> str:
+    return f"{mode} until {until.isoformat()}"
