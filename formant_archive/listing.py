@@ -3,8 +3,8 @@
 The API lists by offset, without a cursor, in an order that nobody promised, while rows come, go and change. So a
 listing is made of passes over the pages, and these rules decide when it may end and whether it was complete:
 
-- A pass ends with an empty page or one that shows nothing new to it, unless rows came on top and pushed it there.
-  `has_more` and a short page prove nothing.
+- A pass ends with an empty page or one that shows nothing new to it, unless rows came on top and pushed it there; a
+  hundred such pages in a row end it all the same. `has_more` and a short page prove nothing.
 - A pass in which the API's `total` shrank (rows may have slid past us), or which saw fewer conversations than `total`
   promised, is repeated: three passes at most.
 - A listing to the end is complete when at least as many conversations were seen as the last pass promised: by its
@@ -31,6 +31,9 @@ PAGE_SIZE = 100
 PASSES = 3
 #: Milliseconds by which two starts may be out of order in a list that is sorted by when calls were placed.
 JITTER = 60_000
+#: Pages in a row that may show nothing new because rows came on top: where a whole page comes before every request,
+#: each page shows the same rows, for ever.
+IDLE_PAGES = 100
 
 
 @dataclass
@@ -41,6 +44,7 @@ class Sweep:
         offset: Rows read so far, and so where the next page begins.
         totals: The API's `total`, page by page.
         seen: Hashes of the ids on its pages.
+        idle: How many pages in a row have shown nothing new, up to here.
         lowest: The earliest time so far.
         newest_first: No row was later than the earliest before it by more than the overlap.
         sorted: No row was later than the earliest before it by more than a jitter.
@@ -53,6 +57,7 @@ class Sweep:
     offset: int = 0
     totals: list[int] = field(default_factory=list)
     seen: set[bytes] = field(default_factory=set)
+    idle: int = 0
     lowest: int | None = None
     newest_first: bool = True
     sorted: bool = True
@@ -69,7 +74,7 @@ class Sweep:
     @property
     def may_have_slid(self) -> bool:
         """Whether rows that came on top can be why a page shows nothing new, and the end is still to come."""
-        return max(self.totals) > max(self.totals[0], self.offset)
+        return self.idle < IDLE_PAGES and max(self.totals) > max(self.totals[0], self.offset)
 
     @property
     def promised(self) -> int:
@@ -264,7 +269,8 @@ class Listing:
             sweep.seen.add(name)
             time = self._now if reference.time is None else reference.time
             self.newest = time if self.newest is None else max(self.newest, time)
-        sweep.ended = not references or (len(sweep.seen) == before and not sweep.may_have_slid)
+        sweep.idle = sweep.idle + 1 if len(sweep.seen) == before else 0
+        sweep.ended = not references or (sweep.idle > 0 and not sweep.may_have_slid)
         return news
 
     def _is_new(self, reference: Reference, *, is_old: bool) -> bool:

@@ -21,7 +21,7 @@ The counts of a manifest add up: whatever `take` or `carried` has shown once is 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from formant_archive import keys, settlement
 from formant_archive.advance import Advance
@@ -35,6 +35,8 @@ from formant_archive.settlement import Answer
 from formant_archive.summary import Summary
 
 ALL = "all"
+#: What a shard is called where a scope would be named.
+BACKFILL = "backfill"
 #: A manifest is committed every so many conversations that were settled or left pending.
 PART_SIZE = 10_000
 #: Carried conversations are worked on in batches of a page.
@@ -51,7 +53,9 @@ def scope_of(agent_id: int | None) -> str:
 
 
 class Run:
-    """One run over one scope.
+    """One run over one scope, or over a shard of a backfill, which has a worklist in place of a listing.
+
+    A shard moves no scope: what it leaves pending is carried by the runs of whatever scope covers it.
 
     Args:
         head: The newest manifest when the run began.
@@ -59,7 +63,8 @@ class Run:
         flow: The flow's name, for the manifest.
         version: This package's version, for manifest and records.
         parameters: The flow's parameters, for the manifest.
-        agent_id: The scope: one agent, or None for all.
+        agent_id: The scope: one agent, or None for all. A shard has none.
+        kind: Of the manifests: `run` or `backfill`, which is a shard's.
         since: Epoch ms. Rows that started before are left out, for good: only a scope's first run decides it.
         full: List to the end in any case.
         policy: The rules of waiting.
@@ -76,9 +81,10 @@ class Run:
         flow: str,
         version: str,
         parameters: Mapping[str, Any],
-        agent_id: int | None,
-        since: int | None,
-        full: bool,
+        agent_id: int | None = None,
+        kind: Literal["run", "backfill"] = "run",
+        since: int | None = None,
+        full: bool = False,
         policy: Policy,
         source: str,
         now: datetime,
@@ -87,7 +93,8 @@ class Run:
         check_source(head, source)
         self.head = head
         self.agent_id = agent_id
-        self.scope = scope_of(agent_id)
+        self.kind = kind
+        self.scope = scope_of(agent_id) if kind == "run" else None
         self.policy = policy
         self.source = source
         self.writer = Writer(version=version, run_id=run_id)
@@ -97,10 +104,10 @@ class Run:
         self.totals: Counter[str] = Counter()
         self.part = 1
         self._part_size = part_size
-        self._before = head.state.scopes.get(self.scope, Scope())
+        self._before = Scope() if self.scope is None else head.state.scopes.get(self.scope, Scope())
         self._since = since if self._before.watermark is None else self._before.floor
         self.listing = Listing(
-            self.scope,
+            self.scope or BACKFILL,
             self._before,
             known=frozenset(name for name, one in head.state.pending.items() if self.scope in one.scopes),
             overlap=policy.overlap_ms,
@@ -176,14 +183,18 @@ class Run:
                 **reference.model_dump(),
                 folder=keys.folder(reference),
                 first_seen_at=self.started_at,
-                scopes=(self.scope,),
+                scopes=self._scopes,
                 witness=next(iter(self._on_record), None),
             )
-        update = {**reference.model_dump(), "scopes": tuple(sorted({*known.scopes, self.scope}))}
+        update = {**reference.model_dump(), "scopes": tuple(sorted({*known.scopes, *self._scopes}))}
         if known.status != reference.status:
             # A call that has ended is asked for at once, however long the wait for a call in progress was.
             update["next_probe_at"] = None
         return known.model_copy(update=update)
+
+    @property
+    def _scopes(self) -> tuple[str, ...]:
+        return () if self.scope is None else (self.scope,)
 
     def _known(self, name: str) -> Pending | None:
         return self._harvest.pending.get(name) or self.head.state.pending.get(name)
@@ -338,6 +349,7 @@ class Run:
             dropped=frozenset(self._harvest.dropped),
         )
         return Draft(
+            kind=self.kind,
             run=RunNote(
                 id=self.writer.run_id,
                 part=self.part,
@@ -348,7 +360,7 @@ class Run:
                 committed_at=now,
             ),
             source=self.source,
-            listing=self.listing.note(),
+            listing=None if self.scope is None else self.listing.note(),
             counts=self._harvest.counts(self._carried),
             entries=self._harvest.entries,
             changes=changes,
@@ -397,7 +409,7 @@ class Run:
     def summary(self) -> Summary:
         """What the run came to, once its last part is committed."""
         return Summary(
-            scope=self.scope,
+            scope=self.scope or BACKFILL,
             counts={name: self.totals[name] for name in ("listed", "carried", *OUTCOMES)},
             complete=self.listing.complete,
             missing=self.listing.missing,

@@ -9,7 +9,7 @@ import pytest
 
 from formant_archive import capture, keys, ledger, register, settlement
 from formant_archive.errors import ApiRefused, StoreRefused, StoreUnavailable
-from formant_archive.records import ConversationReceipt, Entry, Pending
+from formant_archive.records import ConversationReceipt, Entry, Pending, Probe
 from formant_archive.settlement import Answer
 from formant_archive.simulator import Conversation, Simulator
 from tests.plain import EAGER, Clock, archive, client_of
@@ -33,6 +33,19 @@ def scene() -> Scene:
 
 def put(store: MemoryStore, key: str, body: bytes) -> None:
     store.put(key, body, sha256=hashlib.sha256(body).hexdigest())
+
+
+def body_without_transcript(truth: Conversation, said: str = "") -> bytes:
+    data = {"conversation_id": truth.conversation_id, "status": "completed", "transcript": None, "said": said}
+    return json.dumps({"data": data}).encode()
+
+
+def stored_without_transcript(scene: Scene) -> ConversationReceipt:
+    """A body without a transcript lies in the archive, and this is its receipt."""
+    _, truth, pending, store, clock = scene
+    key = pending.folder + keys.CONVERSATION
+    put(store, key, body_without_transcript(truth))
+    return capture.look_at_conversation(store, key, truth.conversation_id, clock())
 
 
 def conversation(scene: Scene, **update: Any) -> Answer:
@@ -86,8 +99,7 @@ def test_what_another_run_has_stored_is_found_when_the_api_says_not_found(name: 
 
 def test_a_transcript_that_came_after_a_body_without_one_was_stored_is_archived_beside_it(scene: Scene) -> None:
     _, truth, pending, store, _ = scene
-    without = json.dumps({"data": {"conversation_id": truth.conversation_id, "transcript": None}}).encode()
-    put(store, pending.folder + keys.CONVERSATION, without)
+    stored_without_transcript(scene)
 
     for _ in range(2):
         answer = conversation(scene)
@@ -95,7 +107,50 @@ def test_a_transcript_that_came_after_a_body_without_one_was_stored_is_archived_
         assert isinstance(answer.receipt, ConversationReceipt)
         assert answer.receipt.has_transcript
         assert store.get(answer.receipt.key) == truth.conversation_json
-    assert store.get(pending.folder + keys.CONVERSATION) == without
+    assert store.get(pending.folder + keys.CONVERSATION) == body_without_transcript(truth)
+
+
+def test_a_known_body_without_a_transcript_is_asked_for_again(scene: Scene) -> None:
+    _, truth, pending, store, _ = scene
+
+    answer = conversation(scene, conversation=stored_without_transcript(scene))
+
+    assert isinstance(answer.receipt, ConversationReceipt)
+    assert answer.receipt.key == pending.folder + keys.SECOND_CONVERSATION
+    assert answer.receipt.has_transcript
+    assert store.get(answer.receipt.key) == truth.conversation_json
+
+
+def test_a_second_body_without_a_transcript_is_not_stored(scene: Scene) -> None:
+    sim, truth, pending, store, clock = scene
+    first = stored_without_transcript(scene)
+    asked = Probe(at=clock(), http_status=200, error_type="transcript_missing")
+    sim.fault(kind="conversation", body=body_without_transcript(truth, "more"))
+    clock.go(hours=100)
+
+    answer = conversation(scene, conversation_probes=(asked,))
+
+    assert isinstance(answer.receipt, ConversationReceipt)
+    assert (answer.receipt.key, answer.receipt.sha256) == (first.key, first.sha256)
+    assert not answer.receipt.has_transcript
+    assert pending.folder + keys.SECOND_CONVERSATION not in store.objects
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["by a run that was lost", "known from a manifest"])
+def test_the_second_stored_body_is_the_one_that_is_found_when_the_conversation_is_gone(
+    is_known: bool, scene: Scene
+) -> None:
+    sim, truth, pending, store, _ = scene
+    first = stored_without_transcript(scene)
+    put(store, pending.folder + keys.SECOND_CONVERSATION, truth.conversation_json)
+    sim.delete(truth.conversation_id)
+
+    answer = conversation(scene, conversation=first if is_known else None)
+
+    assert isinstance(answer.receipt, ConversationReceipt)
+    assert answer.receipt.key == pending.folder + keys.SECOND_CONVERSATION
+    assert answer.receipt.has_transcript
+    assert answer.probe is not None
 
 
 def test_a_recording_of_a_conversation_that_is_gone_is_not_waited_for_for_ever() -> None:
@@ -115,6 +170,51 @@ def test_a_recording_of_a_conversation_that_is_gone_is_not_waited_for_for_ever()
     record = register.read_record(key, store.get(key), gone.conversation_id)
     assert record.conversation is not None
     assert record.recording.state == "gone"
+
+
+def test_a_known_receipt_with_a_transcript_stands_when_the_conversation_is_gone(scene: Scene) -> None:
+    sim, truth, _, _, clock = scene
+    known = conversation(scene).receipt
+    assert known is not None
+    sim.delete(truth.conversation_id)
+    clock.go(hours=1)
+
+    assert conversation(scene, conversation=known).receipt == known
+
+
+def test_the_witness_is_asked_where_this_look_decides_and_only_there(scene: Scene) -> None:
+    sim, truth, _, _, clock = scene
+    (witness,) = sim.add()
+    earlier = (Probe(at=clock(), http_status=404, error_type="not_found"),)
+    sim.delete(truth.conversation_id)
+
+    def look(**update: Any) -> tuple[bool, int]:
+        sim.forget_requests()
+        return conversation(scene, **update).is_witnessed, sim.count("conversation")
+
+    assert look(witness=witness.conversation_id, conversation_probes=earlier) == (False, 1), "within the grace"
+    clock.go(hours=100)
+    assert look(witness=witness.conversation_id, conversation_probes=earlier) == (True, 2)
+    assert look(witness=witness.conversation_id) == (False, 1), "the first look"
+    assert look(conversation_probes=earlier) == (False, 1), "no witness is known"
+
+
+def test_a_conversation_is_not_gone_while_its_witness_does_not_answer_either() -> None:
+    clock, store = Clock(), MemoryStore()
+    sim = Simulator(conversations=2, completed=1.0, now=lambda: clock.ms)
+    client = client_of(sim, clock)
+    (gone,) = sim.add(recording_comes="never")
+    archive(client, store, clock)
+    witness = ledger.read_head(store).state.pending[gone.conversation_id].witness
+    assert witness is not None
+    sim.delete(gone.conversation_id)
+    sim.delete(witness)
+
+    for _ in range(4):
+        clock.go(days=2)
+        run = archive(client, store, clock)
+
+    assert run.head.state.pending.keys() == {gone.conversation_id}
 
 
 @pytest.mark.parametrize("name", [keys.CONVERSATION, keys.RECORDING])

@@ -372,6 +372,32 @@ def test_every_scope_that_waited_for_what_is_settled_now_remembers_it() -> None:
     assert found["agent_id=8"] is state.scopes["agent_id=8"]
 
 
+def test_what_is_of_another_status_now_is_pending_no_more_and_remembered_as_not_settled() -> None:
+    waited = pending("a", start_timestamp=7, scopes=("agent_id=7", "all"))
+    state = State(by_id(waited, pending("b")), {"agent_id=7": Scope(watermark=9), "all": Scope()})
+
+    found = Changes("all", Scope(), Scope(), frozenset(), {}, dropped=frozenset({"a"})).on(state, OVERLAP)
+
+    assert found.pending == by_id(pending("b"))
+    assert found.scopes["agent_id=7"].recent == recent("a", time=7, settled=False)
+    assert found.scopes["all"].recent == recent("a", time=7, settled=False)
+
+
+def test_another_scope_that_remembers_what_is_settled_keeps_the_rest_and_forgets_what_is_old() -> None:
+    mark = 100 * HOUR
+    state = State(
+        by_id(
+            pending("old", start_timestamp=mark - OVERLAP - 1, scopes=("agent_id=7",)),
+            pending("a", start_timestamp=mark, scopes=("agent_id=7",)),
+        ),
+        {"agent_id=7": Scope(watermark=mark, recent=recent("x", time=mark) | recent("a", time=mark, settled=False))},
+    )
+
+    found = changes(Scope(), Scope(), settled=["old", "a"]).on(state, OVERLAP)
+
+    assert found.scopes["agent_id=7"].recent == recent("a", "x", time=mark)
+
+
 def test_what_another_run_remembers_is_kept() -> None:
     before, theirs = Scope(watermark=9), Scope(watermark=9, recent=recent("theirs", time=9))
 
@@ -431,6 +457,24 @@ def test_without_a_watermark_nothing_is_forgotten() -> None:
 
 MARK = 1000 * HOUR
 BEFORE = Scope(MARK, 10, "newest_first", 5, frozenset({"completed"}), recent("r", time=MARK))
+
+
+def test_the_first_part_of_a_run_is_no_other_writer() -> None:
+    theirs = replace(BEFORE, recent=recent("r", "first part", time=MARK))
+    ours = replace(BEFORE, watermark=MARK + 1, total=12, order="other", recent=recent("r", "later", time=MARK))
+
+    after = changes(BEFORE, ours).on(State({}, {"all": theirs}), OVERLAP).scopes["all"]
+
+    assert after == replace(ours, recent=recent("r", "first part", "later", time=MARK))
+
+
+def test_what_is_settled_now_is_remembered_so_and_what_is_pending_again_not_at_all() -> None:
+    theirs = replace(BEFORE, recent=recent("settled", "pending", time=MARK, settled=False))
+    ours = replace(BEFORE, recent=recent("settled", time=MARK))
+
+    after = changes(BEFORE, ours, waiting=[pending("pending")]).on(State({}, {"all": theirs}), OVERLAP).scopes["all"]
+
+    assert after.recent == recent("settled", time=MARK)
 
 
 def test_two_writers_watermarks_give_the_later_one() -> None:
@@ -594,3 +638,15 @@ def test_the_receipt_of_whoever_stored_first_stays() -> None:
     assert joined(pending(conversation=BODY), pending(conversation=other)).conversation == BODY
     assert joined(pending(), pending(conversation=other)).conversation == other
     assert joined(pending(recording=SOUND), pending()).recording == SOUND
+
+
+def test_only_a_receipt_with_a_transcript_replaces_one_and_only_one_without() -> None:
+    first = BODY.model_copy(update={"has_transcript": False})
+    second = BODY.model_copy(update={"key": "second", "has_transcript": False})
+    fuller = BODY.model_copy(update={"key": "second"})
+
+    assert joined(pending(conversation=first), pending(conversation=fuller)).conversation == fuller
+    assert joined(pending(conversation=first), pending(conversation=second)).conversation == first
+    assert joined(pending(conversation=BODY), pending(conversation=second)).conversation == BODY
+    assert joined(pending(conversation=BODY), pending(conversation=fuller)).conversation == BODY
+    assert joined(pending(conversation=first), pending()).conversation == first

@@ -27,11 +27,13 @@ from formant_archive.settlement import (
     Verdict,
     ended_at,
     is_enough,
+    is_gone_by_rule,
     is_past_grace,
     judge,
     record,
     remarks,
     waiting,
+    wants_body,
     wants_conversation,
     wants_recording,
     with_answers,
@@ -220,12 +222,28 @@ def test_also_what_is_not_expected_is_waited_for_until_the_grace_is_over() -> No
     assert verdict(one, ANSWERED, asked(GRACE_ENDS - MOMENT), policy).recording is None
 
 
-def test_a_stored_body_without_a_transcript_is_no_proof_that_there_is_none() -> None:
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        (),
+        probes(LATE, error_type="transcript_missing"),
+        probes(END, LATE),
+        probes(END, LATE, error_type="results_missing"),
+        (*probes(END), *probes(LATE, error_type="transcript_missing")),
+    ],
+    ids=["none", "one", "not found", "no results", "one of each kind"],
+)
+def test_a_stored_body_without_a_transcript_is_no_proof_that_there_is_none(evidence: tuple[Probe, ...]) -> None:
     """A run that died had stored it, and took its probes with it: the record must hold at least two."""
-    one = pending(conversation=BODY_WITHOUT, recording=SOUND, conversation_probes=probes(LATE, error_type="x"))
+    one = pending(conversation=BODY_WITHOUT, recording=SOUND, conversation_probes=evidence)
 
+    again = waiting(one, [], LATE, POLICY)
+
+    assert wants_body(one, POLICY)
     assert wants_conversation(one, LATE, POLICY)
     assert verdict(one, Answer(receipt=BODY_WITHOUT, answered=True), Answer()).transcript is None
+    assert again.reason == (evidence[-1].error_type if evidence else one.reason)
+    assert (again.next_probe_at is None) == (not evidence), "what was never asked for is asked for by the next run"
 
 
 def test_a_body_with_a_transcript_replaces_one_without() -> None:
@@ -244,6 +262,46 @@ def test_a_conversation_is_gone_by_the_rule_with_every_probe_as_evidence() -> No
 
     assert found.conversation is None
     assert found.transcript == found.recording == Missing(state="gone", probes=probes(END, LATE))
+
+
+def test_only_looks_that_did_not_find_a_conversation_are_evidence_that_it_is_gone_whatever_its_status() -> None:
+    looks = (*probes(END, error_type="results_missing"), *probes(END + MINUTE))
+    one = pending(status="busy", conversation_probes=looks, recording_probes=probes(END + 2 * MINUTE))
+
+    found = verdict(one, asked_with_witness(LATE), asked(LATE))
+
+    assert found.transcript == found.recording == Missing(state="gone", probes=probes(END + MINUTE, LATE))
+
+
+@pytest.mark.parametrize(
+    ("evidence", "is_gone"),
+    [
+        (probes(END, LATE), True),
+        (probes(GRACE_ENDS - INTERVAL, GRACE_ENDS), True),
+        ((*probes(END), *probes(GRACE_ENDS, error_type="results_missing"), *probes(LATE)), True),
+        (probes(LATE), False),
+        (probes(END, GRACE_ENDS - MOMENT), False),
+        (probes(LATE - INTERVAL + MOMENT, LATE), False),
+        (probes(END, LATE, error_type="transcript_missing"), False),
+        ((*probes(END), *probes(LATE, error_type="results_missing")), False),
+        ((*probes(END, error_type="open"), *probes(LATE)), False),
+    ],
+    ids=[
+        "twice",
+        "on the very limits",
+        "in between it answered",
+        "once",
+        "within the grace",
+        "too close",
+        "no transcript",
+        "it answered last",
+        "it answered first",
+    ],
+)
+def test_a_conversation_is_gone_by_the_rule_only_where_it_was_not_found_twice(
+    evidence: tuple[Probe, ...], is_gone: bool
+) -> None:
+    assert is_gone_by_rule(pending(conversation_probes=evidence), POLICY) is is_gone
 
 
 @pytest.mark.parametrize(
@@ -341,6 +399,13 @@ def test_errors_alone_never_settle_anything_however_long_they_last(runs: list[tu
 
 def test_a_body_that_is_not_stored_is_asked_for() -> None:
     assert wants_conversation(pending(), END, POLICY)
+
+
+def test_the_stored_body_of_a_call_in_progress_is_asked_for_until_it_says_that_the_call_is_over() -> None:
+    one = pending(status="in_progress", conversation=BODY, recording=SOUND)
+
+    assert wants_conversation(one, LATE, POLICY)
+    assert not wants_conversation(one.model_copy(update={"status": "completed"}), LATE, POLICY)
 
 
 def test_a_stored_body_is_asked_for_only_where_the_next_probe_decides() -> None:
