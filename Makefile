@@ -42,5 +42,5 @@ torture: install
 	$(BIN)/python -m tests.torture --kills $(KILLS)
 
 clean:
-	rm -rf .venv .prefect .*_cache .hypothesis dist *.egg-info demo-archive
+	rm -rf .venv .prefect .*_cache .hypothesis dist *.egg-info demo-archive demo-export
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

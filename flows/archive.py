@@ -6,7 +6,6 @@ Scheduled every 15 minutes by `prefect.yaml`. A run that is killed, run twice or
 doubles nothing: the next one finds what it left. `docs/architecture.md` follows a page on its way through.
 """
 
-from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -16,40 +15,24 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
-from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from flows import report, terminal
+from flows.pages import archive_pages, commit, runner
 from formant_archive import __version__, cli
-from formant_archive.errors import ApiError, ApiRefused, ArchiveError, UsageError
+from formant_archive.errors import ApiError, ApiRefused, ArchiveError
 from formant_archive.page import Page
-from formant_archive.records import Failure, Pending, milliseconds
+from formant_archive.records import Pending, milliseconds
 from formant_archive.run import Run
 from formant_archive.settings import current_settings
-from formant_archive.settlement import Answer
 from tasks import connections
-from tasks.conversations import (
-    archive_recordings,
-    archive_transcripts,
-    find_records,
-    list_page,
-    read_folders,
-    seal_records,
-)
-from tasks.manifests import commit_manifest, read_head
-from tasks.opaque import opaque
-
-#: Pages whose payloads are under way at once, so that memory does not grow with the backlog.
-PAGES_IN_FLIGHT = 4
-
-Answers = PrefectFuture[list[Answer]]
-InFlight = deque[tuple[list[Pending], Answers, Answers]]
+from tasks.conversations import list_page
+from tasks.manifests import read_head
 
 
 @flow(
     name="archive-conversations",
-    # Two tasks for each page in flight, and the next page of the list: none ever waits for a worker.
-    task_runner=ThreadPoolTaskRunner(max_workers=2 * PAGES_IN_FLIGHT + 1),  # type: ignore[arg-type]  # Prefect's own hints
+    task_runner=runner(),  # type: ignore[arg-type]  # Prefect's own hints
     persist_result=False,
 )
 def archive_conversations(
@@ -66,7 +49,7 @@ def archive_conversations(
     """
     try:
         run = begin(agent_id, since, full=full)
-        archive_pages(run)
+        archive_pages(run, pages(run), report.teller(run))
         commit(run, final=True)
     except ArchiveError as fault:
         return Failed(message=str(fault), data={"exit_code": fault.exit_code})
@@ -99,21 +82,6 @@ def begin(agent_id: int | None, since: datetime | None, *, full: bool) -> Run:
     )
 
 
-def archive_pages(run: Run) -> None:
-    """Keep a few pages under way: while their payloads are fetched, the next page is listed."""
-    in_flight: InFlight = deque()
-    tell = report.teller(run)
-    for wanted in pages(run):
-        if work := select_unsettled(run, wanted):
-            in_flight.append((work, archive_transcripts.submit(opaque(work)), archive_recordings.submit(opaque(work))))
-        if len(in_flight) >= PAGES_IN_FLIGHT:
-            seal_oldest(run, in_flight)
-        tell()
-    while in_flight:
-        seal_oldest(run, in_flight)
-        tell()
-
-
 def pages(run: Run) -> Iterator[list[Pending]]:
     """List page after page, then bring up the pending conversations that the list did not show."""
     upcoming = list_ahead(run)
@@ -135,41 +103,6 @@ def list_ahead(run: Run) -> PrefectFuture[Page] | None:
     """Have the next page listed while the one before is worked on; None where the listing is over."""
     offset = run.listing.offset
     return None if offset is None else list_page.submit(run.agent_id, offset)
-
-
-def select_unsettled(run: Run, wanted: list[Pending]) -> list[Pending]:
-    """Leave out what the archive holds already."""
-    if folders := run.unread_folders(wanted):
-        run.learn(read_folders(folders))
-    if candidates := run.to_look_up(wanted):
-        run.adopt(find_records(opaque(candidates)))
-    return run.begin(wanted)
-
-
-def seal_oldest(run: Run, in_flight: InFlight) -> None:
-    """Wait for a page's payloads, and settle what can be settled."""
-    work, transcripts, recordings = in_flight.popleft()
-    records = run.judge(work, answers(transcripts, work), answers(recordings, work), datetime.now(UTC))
-    if records:
-        run.settle(records, seal_records(opaque(records)), datetime.now(UTC))
-    if run.part_is_full:
-        commit(run, final=False)
-
-
-def answers(future: Answers, work: list[Pending]) -> list[Answer]:
-    """Give a task's answers; where it died, every conversation of its page has failed."""
-    result = future.result(raise_on_failure=False)
-    if not isinstance(result, BaseException):
-        return result
-    if isinstance(result, ArchiveError) and result.exit_code == UsageError.exit_code:
-        raise result
-    message = str(result) if isinstance(result, ArchiveError) else f"the task ended with {type(result).__name__}"
-    return [Answer(failure=Failure(reason="unavailable", message=message))] * len(work)
-
-
-def commit(run: Run, *, final: bool) -> None:
-    """Write a manifest of what was done since the last one."""
-    run.committed(commit_manifest(opaque(run.head), opaque(run.draft(datetime.now(UTC), final=final))))
 
 
 def main(*, agent_id: int | None = None, since: datetime | None = None, full: bool = False) -> int:

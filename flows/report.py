@@ -13,6 +13,7 @@ from prefect.artifacts import (
 )
 
 from formant_archive.audit import Audit
+from formant_archive.backfill import Backfill
 from formant_archive.records import Pending, written
 from formant_archive.run import Run
 from formant_archive.summary import Summary
@@ -66,3 +67,31 @@ def row(pending: Pending) -> dict[str, str | int | None]:
 def publish_audit(audit: Audit) -> None:
     """Write an audit's artifact: counts and keys, no contents."""
     create_markdown_artifact(audit.markdown, key="archive-audit", description="What the latest audit found")
+
+
+def tell_line(line: str) -> None:
+    """Say how far it is, in the run's log."""
+    get_run_logger().info(line, extra={"progress": True})
+
+
+def backfill_teller(backfill: Backfill) -> Callable[[], None]:
+    """Make a function that says how far a backfill is: in its log, and as a progress artifact."""
+    made = create_progress_artifact(backfill.percent, key="backfill-progress", description="Shards that are done")
+    shown = backfill.percent
+
+    def tell() -> None:
+        nonlocal shown
+        tell_line(backfill.sentence)
+        if backfill.percent > shown:
+            shown = backfill.percent
+            update_progress_artifact(cast(UUID, made), progress=shown)
+
+    return tell
+
+
+def publish_backfill(backfill: Backfill) -> None:
+    """Write a backfill's artifact: its counts."""
+    rows = "\n".join(f"| {name.replace('_', ' ')} | {count:,} |" for name, count in backfill.counts.items())
+    said = f"# Backfill\n\nPlan `{backfill.plan.plan_id}`: {backfill.sentence}."
+    page = f"{said}\n\n| conversations | |\n| --- | ---: |\n{rows}\n"
+    create_markdown_artifact(page, key="backfill", description="What the latest backfill came to")

@@ -135,6 +135,11 @@ class FormantClient:
             for client in self._idle.pop():
                 client.close()
 
+    @property
+    def rate_limit(self) -> int | None:
+        """Requests that the API allows in a window, as it told last; None where it told nothing."""
+        return self._pacer.limit
+
     def list_page(self, *, agent_id: int | None, offset: int, limit: int = 100) -> Page:
         """Ask for one page of the list: of an agent, or of all of them. Phone numbers stay behind."""
         agent = "" if agent_id is None else f"&agent_id={agent_id}"

@@ -7,6 +7,7 @@
     │   ├── ApiRejected         1   400: a fault of ours, never to be repeated
     │   ├── NotFound            1   404 in the API's own envelope: an answer, not a failure
     │   ├── BadAnswer           1   an answer that the documentation does not know
+    │   ├── ListingIncomplete   1   a list that lacks some of what the API promised
     │   └── ApiUnavailable      3   throttled, 5xx, broken or unreachable, after the client's patience
     ├── PayloadRefused          1   a body that is not the conversation or recording that was asked for
     ├── StoreError
@@ -58,6 +59,10 @@ class NotFound(ApiError):
 
 class BadAnswer(ApiError):
     """The API answered with something that its documentation does not know."""
+
+
+class ListingIncomplete(ApiError):
+    """A list that could not be finished, or lacks some of what the API promised."""
 
 
 class ApiUnavailable(ApiError):

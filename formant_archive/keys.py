@@ -103,3 +103,13 @@ def sha256_of_part(key: str) -> str | None:
     """Read the hash out of a part's key; None where it is not the key of one."""
     match = _PART.fullmatch(key)
     return match[1] if match else None
+
+
+def plan(plan_id: str) -> str:
+    """Name a backfill's plan."""
+    return f"plans/{component(plan_id)}/plan.json"
+
+
+def worklist(plan_id: str, number: int) -> str:
+    """Name the worklist of one of its shards; the first is 1."""
+    return f"plans/{component(plan_id)}/{number:06d}.jsonl.gz"

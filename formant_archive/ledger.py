@@ -198,6 +198,8 @@ def _manifest(
 ) -> tuple[Manifest, State]:
     state = draft.changes.on(head.state, draft.overlap)
     scopes = {name: _scope_note(store, head, name, scope) for name, scope in state.scopes.items()}
+    pending = write_part(store, _in_order(state.pending)) if state.pending else None
+    named = (*entries, *(scope.recent for scope in scopes.values()), *([pending] if pending else []))
     manifest = Manifest(
         kind=draft.kind,
         sequence=head.sequence + 1,
@@ -208,9 +210,9 @@ def _manifest(
         listing=draft.listing,
         counts=dict(draft.counts),
         entries=entries,
-        pending=write_part(store, _in_order(state.pending)) if state.pending else None,
+        pending=pending,
         scopes=scopes,
-        unsafe_store=is_unsafe(store, next(iter(scopes.values())).recent, allow_unsafe=allow_unsafe),
+        unsafe_store=is_unsafe(store, named[0] if named else write_part(store, ()), allow_unsafe=allow_unsafe),
     )
     return manifest, state
 

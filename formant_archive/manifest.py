@@ -16,7 +16,18 @@ from typing import Any, Literal, TypeVar
 from pydantic import ValidationError
 
 from formant_archive.errors import ArchiveDamaged
-from formant_archive.records import ConversationReceipt, Entry, Frozen, Instant, Link, Pending, Probe, Recent, canonical
+from formant_archive.records import (
+    ConversationReceipt,
+    Entry,
+    Frozen,
+    Instant,
+    Link,
+    Pending,
+    Probe,
+    Recent,
+    Reference,
+    canonical,
+)
 
 #: How the counts add up: listed + carried = the sum of these.
 OUTCOMES = (
@@ -30,7 +41,7 @@ OUTCOMES = (
     "pending",
     "failed",
 )
-Line = TypeVar("Line", Entry, Pending, Recent)
+Line = TypeVar("Line", Entry, Pending, Recent, Reference)
 _GZIP = zlib.MAX_WBITS | 16
 #: Bytes of a part that are decompressed at once, and of the longest line.
 _CHUNK, _LONGEST_LINE = 1 << 16, 1 << 24

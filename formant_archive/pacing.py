@@ -152,6 +152,11 @@ class Pacer:
         self._resets_at = 0.0
         self._ends: float | None = None
 
+    @property
+    def limit(self) -> int | None:
+        """Requests in a window, as an answer has told; None where none has."""
+        return self._limit
+
     @contextmanager
     def turn(self) -> Iterator[Turn]:
         """Wait until a request may be sent, and hold a slot for it until the block is left.

@@ -315,6 +315,11 @@ class Pending(Reference):
     refused_sha256: str | None = None
     next_probe_at: Instant | None = None
 
+    @property
+    def reference(self) -> Reference:
+        """What the list says of it, and nothing else."""
+        return Reference(**{name: getattr(self, name) for name in Reference.model_fields})
+
     def is_due(self, now: datetime) -> bool:
         """Whether the API may be asked for it now."""
         return self.next_probe_at is None or self.next_probe_at <= now

@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 from formant_archive import keys, settlement
 from formant_archive.advance import Advance
+from formant_archive.folders import Folders
 from formant_archive.harvest import Harvest
 from formant_archive.ledger import Draft, Head, check_source
 from formant_archive.listing import Listing
@@ -43,8 +44,6 @@ PART_SIZE = 10_000
 BATCH_SIZE = 100
 #: A listing that comes as far as this, in rows, makes a long run: more than ten pages.
 LONG = 1_000
-#: Folders whose records are remembered, so that a day is not listed again for each of its pages.
-FOLDERS = 64
 
 
 def scope_of(agent_id: int | None) -> str:
@@ -128,7 +127,7 @@ class Run:
         self._shown: set[str] = set()
         self._carried: set[str] = set()
         self._at_work: set[str] = set()
-        self._folders: dict[str, frozenset[str]] = {}
+        self._folders = Folders()
 
     # What there is to do
 
@@ -201,18 +200,17 @@ class Run:
 
     def unread_folders(self, wanted: Iterable[Pending]) -> list[str]:
         """Name the folders of agents' days to list, so that history is not looked up one by one."""
-        folders = {keys.day_folder_of(one.folder) for one in wanted if self._is_history(one)}
-        return sorted(folders - self._folders.keys())
+        return self._folders.unread(one for one in wanted if self._is_history(one))
 
     def learn(self, folders: Mapping[str, frozenset[str]]) -> None:
         """Take which conversations have a record, folder by folder."""
-        self._folders.update(folders)
-        for oldest in list(self._folders)[:-FOLDERS]:
-            del self._folders[oldest]
+        self._folders.learn(folders)
 
     def to_look_up(self, wanted: Iterable[Pending]) -> list[Pending]:
         """Pick the conversations whose record is to be read: it may be there, and is to be named in an entry."""
-        return [one for one in wanted if not self._is_history(one) or (self._has_record(one) and self._is_ours(one))]
+        return [
+            one for one in wanted if not self._is_history(one) or (self._folders.has_record(one) and self._is_ours(one))
+        ]
 
     def _is_history(self, pending: Pending) -> bool:
         """Whether a conversation lies before what a scheduled listing looks at."""
@@ -220,9 +218,6 @@ class Run:
             return False
         start = self.listing.horizon.start
         return start is None or pending.time is None or pending.time < start
-
-    def _has_record(self, pending: Pending) -> bool:
-        return pending.folder in self._folders.get(keys.day_folder_of(pending.folder), frozenset())
 
     def _is_ours(self, pending: Pending) -> bool:
         """Whether a record that is found is adopted, not just counted: no complete listing has passed it yet."""
@@ -243,7 +238,7 @@ class Run:
             if name not in self._at_work:
                 continue
             # One of ours was looked up: it would not be at work if its record were sound.
-            if self._is_history(pending) and self._has_record(pending) and not self._is_ours(pending):
+            if self._is_history(pending) and self._folders.has_record(pending) and not self._is_ours(pending):
                 self._at_work.discard(name)
                 self._harvest.pass_by(name)
             else:
@@ -394,6 +389,11 @@ class Run:
         of_total = "" if total is None else f" of {total:,}"
         settled = done["archived"] + done["archived_without_recording"]
         return f"{self.listing.unique:,}{of_total} listed, {settled:,} archived, {done['pending']:,} pending"
+
+    @property
+    def shard_sentence(self) -> str:
+        """Say in one line what a shard came to, counts only."""
+        return ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in self.totals.items() if count)
 
     @property
     def percent(self) -> int:

@@ -36,6 +36,11 @@ def client() -> FormantClient:
         return _client(current_settings())
 
 
+def rate_limit() -> int | None:
+    """Say how many requests the API allows in a window, as it told last; None where it told nothing."""
+    return client().rate_limit
+
+
 def store() -> Store:
     """Give the process's store of the archive."""
     with _lock:

@@ -1,8 +1,9 @@
 """The whole of it in a minute, on this machine alone: `make demo`.
 
-A simulated FormantAI API on a loopback port, the real flow on a Prefect server that lives as long as the demo, and an
-archive in `./demo-archive`. What is shown is checked: the exit code is 0 only where all of it is true. No setting of
-the user's reaches it, neither from the environment nor from a `.env` or a Prefect profile.
+A simulated FormantAI API on a loopback port, the real flow on a Prefect server that lives as long as the demo, an
+archive in `./demo-archive`; then what an outsider does with it, and a hand-over in `./demo-export`. What is shown is
+checked: the exit code is 0 only where all of it is true. No setting of the user's reaches it, neither from the
+environment nor from a `.env` or a Prefect profile.
 """
 
 import atexit
@@ -23,9 +24,13 @@ from formant_archive.ledger import Head, read_head
 from formant_archive.simulator import Conversation, Simulator
 from formant_archive.stores import open_store
 
-ARCHIVE = Path("demo-archive")
-#: What an archive consists of; a folder with anything else in it is not ours to remove.
-PARTS = {"conversations", "manifests"}
+ARCHIVE, EXPORT = Path("demo-archive"), Path("demo-export")
+#: What an archive or an export consists of; a folder with anything else in it is not ours to remove.
+PARTS = {
+    ARCHIVE: {"conversations", "manifests"},
+    EXPORT: {"bagit.txt", "bag-info.txt", "index.html", "data"}
+    | {f"{kind}-{name}.txt" for kind in ("manifest", "tagmanifest") for name in ("sha256", "sha512")},
+}
 #: Long enough that nothing is due again while the second run lists.
 PROBE_MINUTES = 0.3
 FOREIGN = ("PREFECT_", "FORMANT_", "ARCHIVE_")
@@ -37,19 +42,23 @@ class Demo:
     Args:
         sim: The simulated API.
         archive: The archive's folder, absolute.
+        export: The folder of the hand-over, absolute.
     """
 
-    def __init__(self, sim: Simulator, archive: Path) -> None:
+    def __init__(self, sim: Simulator, archive: Path, export: Path) -> None:
         self._sim = sim
         self._archive = archive
+        self._export = export
         self.failed = 0
 
     def play(self) -> None:
-        """Run the flow three times."""
+        """Run the flow three times; then check, and hand over."""
         self._first_run()
         self._second_run()
         self._wait_for_probes()
         self._third_run()
+        self._check_as_an_outsider()
+        self._hand_over()
 
     def _first_run(self) -> None:
         rows = self._sim.conversations
@@ -104,6 +113,29 @@ class Demo:
         self._check(f"only the {pending} pending recordings were asked for", asked["recording"] == pending)
         self._check("no object was changed or removed", before.items() <= self._objects().items())
 
+    def _check_as_an_outsider(self) -> None:
+        heading("4. Anybody who can read it can check it")
+        self._check("verify finds it VALID", command("verify", self._archive, "--deep") == 0)
+        say(
+            "What this proves: nothing that the manifests name is missing, and no byte of it has changed. Who has noted"
+            " the head elsewhere knows that nothing was cut off, either."
+        )
+        recording = min(self._archive.rglob(keys.RECORDING))
+        body = recording.read_bytes()
+        with altered(recording, body[:-1] + bytes([body[-1] ^ 1])):
+            say("\nNow one bit of one recording is changed:")
+            self._check("verify finds it DAMAGED, and names it", command("verify", self._archive, "--deep") == 1)
+        say("(It is as it was again.)", style="dim")
+
+    def _hand_over(self) -> None:
+        heading("5. A hand-over for a lawyer")
+        given = ("--agent-id", "101", "--to", self._export, "--archive-url", self._archive)
+        self._check("all calls of agent 101 are handed over", command("export", *given) == 0)
+        say(
+            "What this proves: whoever has this folder alone can show, from the head's hash down, that these are the"
+            " bytes that were archived. Open its index.html with a double click."
+        )
+
     def _run(self) -> Counter[str]:
         """Run the flow; give the requests that it made, by kind."""
         # Not before the environment is set: Prefect reads it once.
@@ -145,6 +177,26 @@ class Demo:
 NAMES = {"list": "for pages of the list", "conversation": "for transcripts", "recording": "for recordings"}
 
 
+def command(*arguments: object) -> int:
+    """Run `formant-archive` as a user would type it; give its exit code."""
+    try:
+        return cli.exit_code(lambda: cli.app([str(one) for one in arguments], exit_on_error=False, print_error=False))
+    except SystemExit as end:
+        # How a command ends that says how it went.
+        return int(end.code or 0)
+
+
+@contextmanager
+def altered(path: Path, body: bytes) -> Iterator[None]:
+    """Let a file have other bytes for a while."""
+    kept = path.rename(path.with_name(".tmp-kept"))
+    try:
+        path.write_bytes(body)
+        yield
+    finally:
+        kept.replace(path)
+
+
 def heading(text: str) -> None:
     """Begin a part of the demo."""
     cli.out.print(f"\n{text}", style="bold", markup=False)
@@ -157,13 +209,14 @@ def say(text: str, style: str | None = None) -> None:
 
 def main() -> int:
     """Play the demo; 0 where everything came out as it says, 1 where not."""
-    archive = ARCHIVE.absolute()
-    make_room(archive)
+    archive, export = ARCHIVE.absolute(), EXPORT.absolute()
+    for path in (archive, export):
+        make_room(path)
     sim = Simulator(seed=1, conversations=250, late_recordings=0.06, in_progress=4, audio_seconds=(2, 8))
     say(f"A simulated FormantAI API on this machine, a Prefect server for the moment, an archive in ./{ARCHIVE}.")
     say("Starting them takes a few seconds.")
     with sim.serve() as url, surroundings(url, archive):
-        demo = Demo(sim, archive)
+        demo = Demo(sim, archive, export)
         demo.play()
     if demo.failed:
         say(f"\n{demo.failed} of the above did not come out as it should.", style="bold red")
@@ -172,18 +225,18 @@ def main() -> int:
     return 0
 
 
-def make_room(archive: Path) -> None:
-    """Remove an earlier demo's archive.
+def make_room(path: Path) -> None:
+    """Remove what an earlier demo made.
 
     Raises:
         UsageError: What lies there is something else.
     """
-    if not archive.exists() and not archive.is_symlink():
+    if not path.exists() and not path.is_symlink():
         return
-    is_ours = archive.is_dir() and not archive.is_symlink()
-    if not is_ours or not {path.name for path in archive.iterdir()} <= PARTS:
-        raise UsageError(f"./{ARCHIVE} is not an earlier demo's archive: move it away, or start the demo elsewhere")
-    shutil.rmtree(archive)
+    is_ours = path.is_dir() and not path.is_symlink()
+    if not is_ours or not {part.name for part in path.iterdir()} <= PARTS[Path(path.name)]:
+        raise UsageError(f"./{path.name} is not an earlier demo's: move it away, or start the demo elsewhere")
+    shutil.rmtree(path)
 
 
 @contextmanager
@@ -224,7 +277,8 @@ def show_where_to_look(archive: Path) -> None:
     # The command lies beside the Python that runs this.
     command = Path(sys.executable).with_name("formant-archive")
     shown = command.relative_to(archive.parent) if command.is_relative_to(archive.parent) else command
-    say(f"\nAsk the archive:  {shown} status {ARCHIVE}")
+    say(f"{EXPORT}/index.html    to be opened with a double click: search, listen, read")
+    say(f"\nAsk the archive:  {shown} status {ARCHIVE}, or list, show, verify, export")
     say("Archive your own: set FORMANT_API_KEY and ARCHIVE_URL, then python -m flows.archive")
 
 

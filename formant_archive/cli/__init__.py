@@ -1,7 +1,8 @@
 """The command line: parse, call, print, exit. Nothing else prints or exits.
 
 Exit codes: 0 well; 1 something is wrong with the archive or with some conversations; 2 usage or settings; 3 could not
-tell (out of reach, not readable); 130 interrupted by Ctrl-C; 143 stopped by SIGTERM.
+tell (out of reach, not readable); 130 interrupted by Ctrl-C; 141 nobody reads the output any more, as after `| head`;
+143 stopped by SIGTERM.
 """
 
 import logging
@@ -9,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, NoReturn
 
@@ -18,6 +19,7 @@ from rich.console import Console
 
 from formant_archive import __version__
 from formant_archive.errors import ArchiveError, UsageError
+from formant_archive.records import milliseconds
 
 #: What is said of a run that was told to stop.
 STAYS = "what was archived stays; the next run goes on from there"
@@ -35,9 +37,25 @@ app = App(
     version=__version__,
     suppress_keyboard_interrupt=False,
 )
-# No markup: a path, an agent or an error may hold brackets or colons.
-out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
-err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
+class Channel(Console):
+    """A channel to whoever reads. No markup: a path, an agent or an error may hold brackets or colons."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+    def on_broken_pipe(self) -> NoReturn:
+        """End quietly where nobody reads any more, with the code of a process that SIGPIPE ended."""
+        with suppress(SystemExit):
+            super().on_broken_pipe()
+        raise SystemExit(128 + signal.SIGPIPE)
+
+
+out = Channel()
+err = Channel(stderr=True)
+#: Marks that are not printable by Unicode's classes, and that Indian scripts, emoji and numbers need.
+_NEEDED = "\u200c\u200d\xa0"
 
 
 def main() -> NoReturn:
@@ -116,7 +134,14 @@ def stoppable(clean_up: Callable[[], None]) -> Iterator[Callable[..., None]]:
 
 def run_function(function: Callable[..., int], *, name: str) -> NoReturn:
     """Run a function as a command of its own and exit: how a flow is started from a terminal."""
-    command = App(name=name, help_epilogue=EXIT_CODES, version_flags=(), suppress_keyboard_interrupt=False)
+    command = App(
+        name=name,
+        help_epilogue=EXIT_CODES,
+        version_flags=(),
+        suppress_keyboard_interrupt=False,
+        # A list is named by its items alone, not also by `--empty-…`.
+        default_parameter=Parameter(negative_iterable=()),
+    )
     command.default(function)
     run(command)
 
@@ -166,12 +191,34 @@ def moment(timestamp: int) -> str:
         return f"{timestamp} ms, which is no date"
 
 
+def harmless(text: str) -> str:
+    """Spell out what a terminal would obey, hide or turn around: escapes, control characters, marks of direction.
+
+    What was said in a call, and ids, are others' text. What the output cannot encode is spelled out as well.
+    """
+    shown = (one if one.isprintable() or one in _NEEDED else one.encode("unicode_escape").decode() for one in text)
+    return "".join(shown).encode(out.encoding, "backslashreplace").decode(out.encoding)
+
+
 Json = Annotated[bool, Parameter("--json", negative="", help="Print JSON instead of text.")]
 ArchiveUrl = Annotated[str | None, Parameter(help="s3://bucket/prefix, file:///path or a path. Default: $ARCHIVE_URL.")]
+AgentId = Annotated[str | None, Parameter(help="Only this agent's conversations; `unknown`: those that name none.")]
+Since = Annotated[datetime | None, Parameter(help="Only what started on this day or later; a day or a time, UTC.")]
+Until = Annotated[datetime | None, Parameter(help="Only what started before this day; a day or a time, UTC.")]
+
+
+def epoch(time: datetime | None) -> int | None:
+    """Turn a time that was typed, in UTC where it says nothing else, into epoch ms."""
+    return None if time is None else milliseconds(time if time.tzinfo else time.replace(tzinfo=UTC))
+
 
 # Named, not imported: `status` need not wait for what only `export` needs.
 COMMANDS = {
+    "export": "Hand over conversations: a BagIt bag with a page to read, or vCons.",
+    "verify": "Check the archive against its own manifests: nothing missing, nothing changed.",
     "status": "Say what is in the archive, what is pending and why, and how far each scope is.",
+    "list": "List conversations, the newest first.",
+    "show": "Show one conversation: its record, its transcript, where its recording is. Reads all manifests.",
     "simulate": "Serve a simulated FormantAI Voice API on this machine until Ctrl-C; its key is `simulated-key`.",
 }
 for name, job in COMMANDS.items():

@@ -1,0 +1,194 @@
+"""Archive years of history, by agent, on as many machines as there are.
+
+    python -m flows.backfill --agent-id 101 --agent-id 102 --since 2024-01-01 --dry-run
+
+First a plan: the agents are listed, what is settled is left out, the rest is cut into shards, whose worklists are
+stored in the archive. Then the shards, here or on the workers of a Prefect work pool. A backfill that breaks is gone on
+with by its plan's id, or begun anew: what is settled stays settled.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import uuid4
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from flows import report, terminal
+from flows.shards import Where, check_server, work_off
+from formant_archive import cli
+from formant_archive.errors import ApiError, ApiRefused, ArchiveError, UsageError
+from formant_archive.plan import Plan, Planner
+from formant_archive.settings import current_settings
+from tasks import connections
+from tasks.conversations import list_page, read_folders
+from tasks.manifests import read_head
+from tasks.opaque import opaque
+from tasks.plans import read_plan, store_plan, store_worklist
+
+Agents = list[Annotated[int, Field(ge=0)]]
+Size = Annotated[int, Field(ge=1, le=10_000)]
+Parallel = Annotated[int, Field(ge=1, le=100)]
+Patience = Annotated[float, Field(gt=0, le=1440)]
+
+
+@flow(name="backfill-agents", persist_result=False)
+def backfill_agents(
+    agent_ids: Agents | None = None,
+    all_agents: bool = False,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    dry_run: bool = False,
+    shard_size: Size = 1000,
+    on: Where = "here",
+    max_parallel: Parallel = 4,
+    patience_minutes: Patience = 30,
+    resume: str | None = None,
+) -> State[Any]:
+    """Plan which conversations of some agents are to be archived, and archive them in shards.
+
+    Args:
+        agent_ids: These agents' conversations.
+        all_agents: Every agent's.
+        since: Leave out what started before (UTC).
+        until: Leave out what started at this time or later (UTC).
+        dry_run: Plan, say what there is to do, and stop; nothing is stored.
+        shard_size: Conversations of a shard, which is a run and a manifest of its own.
+        on: `here`, in this process, one shard after the other; or `workers`, each shard a run of the deployment
+            archive-shard on whatever worker takes it.
+        max_parallel: Shards under way at once on workers.
+        patience_minutes: A shard on a worker that shows no sign of life for so long is given to another.
+        resume: Go on with the plan of this id.
+    """
+    try:
+        if resume is not None:
+            plan = read_plan(resume)
+        else:
+            agents = scopes(agent_ids or [], all_agents=all_agents)
+            plan = make_plan(agents, since, until, shard_size=shard_size, keep=not dry_run)
+        told = f"{plan.sentence}; {plan.estimate(connections.rate_limit())}"
+        report.tell_line(told)
+        if dry_run:
+            return Completed(message=told, data={"exit_code": 0})
+        outcome = work_off(plan, on, max_parallel, patience_minutes * 60)
+    except ArchiveError as fault:
+        return Failed(message=str(fault), data={"exit_code": fault.exit_code})
+    report.publish_backfill(outcome)
+    end = Completed if outcome.exit_code == 0 else Failed
+    return end(message=outcome.sentence, data={"exit_code": outcome.exit_code, **outcome.counts})
+
+
+def scopes(agent_ids: Sequence[int], *, all_agents: bool) -> list[int | None]:
+    """Say what is to be listed: each agent once, or all (None).
+
+    Raises:
+        UsageError: Neither is asked for, or both.
+    """
+    if all_agents == bool(agent_ids):
+        raise UsageError("name the agents to backfill (--agent-id 101), or all of them with --all-agents")
+    return list(dict.fromkeys(agent_ids)) or [None]
+
+
+def make_plan(
+    agents: Sequence[int | None], since: datetime | None, until: datetime | None, *, shard_size: int, keep: bool
+) -> Plan:
+    """List the agents to their ends, and cut what is to be done into shards; they are stored if they are to be kept."""
+    settings = current_settings()
+    planner = Planner(
+        read_head(),
+        plan_id=str(uuid4()),
+        policy=settings.policy,
+        source=settings.source,
+        since=cli.epoch(since),
+        until=cli.epoch(until),
+        shard_size=shard_size,
+        now=datetime.now(UTC),
+    )
+    for agent_id in agents:
+        list_agent(planner, agent_id, keep=keep)
+    store_full(planner, keep=keep, is_last=True)
+    plan = planner.plan()
+    if keep:
+        store_plan(opaque(plan))
+    return plan
+
+
+def list_agent(planner: Planner, agent_id: int | None, *, keep: bool) -> None:
+    """List an agent's conversations to the end; what is to be done of each page is stored as shards fill up."""
+    listing = planner.list_agent(agent_id)
+    while (offset := listing.offset) is not None:
+        try:
+            page = list_page(agent_id, offset)
+        except ApiError as fault:
+            if isinstance(fault, ApiRefused) or listing.total is None:
+                raise
+            listing.fail()
+            break
+        wanted = planner.take(listing, page.references, page.total)
+        if folders := planner.unread_folders(wanted):
+            planner.learn(read_folders(folders))
+        planner.add(wanted)
+        store_full(planner, keep=keep, is_last=False)
+        report.tell_line(f"{listing.scope}: {listing.unique:,} of {listing.total or 0:,} listed")
+    planner.finish(listing)
+
+
+def store_full(planner: Planner, *, keep: bool, is_last: bool) -> None:
+    """Store the worklists of the shards that are full, and in the end of the last one."""
+    while (shard := planner.next_shard(is_last=is_last)) is not None:
+        if keep:
+            planner.stored(store_worklist(planner.plan_id, planner.next_number, opaque(shard)))
+
+
+def main(
+    *,
+    agent_id: list[int] | None = None,
+    all_agents: bool = False,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    dry_run: bool = False,
+    shard_size: int = 1000,
+    on: Where = "here",
+    max_parallel: int = 4,
+    patience_minutes: float = 30,
+    resume: str | None = None,
+) -> int:
+    """Archive the history of some agents, or of all, in shards: here, or on the workers of a Prefect work pool.
+
+    FORMANT_API_KEY and ARCHIVE_URL say what and where, in the environment or in .env.
+
+    Args:
+        agent_id: An agent; once for each.
+        all_agents: Every agent.
+        since: Leave out what started before this day or time (UTC).
+        until: Leave out what started on this day or later (UTC).
+        dry_run: Say what there is to do, and stop; nothing is stored.
+        shard_size: Conversations of a shard, at most 10,000.
+        on: Here, in this process; or on workers, as runs of the deployment archive-shard.
+        max_parallel: Shards under way at once on workers.
+        patience_minutes: A shard on a worker that shows no sign of life for so long is given to another.
+        resume: Go on with the plan of this id.
+    """
+    if resume is None:
+        scopes(agent_id or [], all_agents=all_agents)
+    check_server(on)
+    return terminal.run(
+        backfill_agents,
+        agent_ids=agent_id,
+        all_agents=all_agents,
+        since=since,
+        until=until,
+        dry_run=dry_run,
+        shard_size=shard_size,
+        on=on,
+        max_parallel=max_parallel,
+        patience_minutes=patience_minutes,
+        resume=resume,
+    )
+
+
+if __name__ == "__main__":
+    cli.run_function(main, name="python -m flows.backfill")

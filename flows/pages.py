@@ -1,0 +1,80 @@
+"""A page of conversations on its way through a run: looked up, its payloads fetched, its records sealed.
+
+What a scheduled run lists and what a shard of a backfill reads from its worklist travel the same way.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from prefect.futures import PrefectFuture
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from formant_archive.errors import ArchiveError, UsageError
+from formant_archive.records import Failure, Pending
+from formant_archive.run import Run
+from formant_archive.settlement import Answer
+from tasks.conversations import archive_recordings, archive_transcripts, find_records, read_folders, seal_records
+from tasks.manifests import commit_manifest
+from tasks.opaque import opaque
+
+#: Pages whose payloads are under way at once, so that memory does not grow with the backlog.
+PAGES_IN_FLIGHT = 4
+
+Answers = PrefectFuture[list[Answer]]
+InFlight = deque[tuple[list[Pending], Answers, Answers]]
+
+
+def runner() -> ThreadPoolTaskRunner[Any]:
+    """Make the task runner: two tasks for each page in flight, and the next page of the list: none ever waits."""
+    return ThreadPoolTaskRunner(max_workers=2 * PAGES_IN_FLIGHT + 1)
+
+
+def archive_pages(run: Run, pages: Iterable[list[Pending]], tell: Callable[[], None]) -> None:
+    """Keep a few pages under way: while their payloads are fetched, the next page is brought up."""
+    in_flight: InFlight = deque()
+    for wanted in pages:
+        if work := select_unsettled(run, wanted):
+            in_flight.append((work, archive_transcripts.submit(opaque(work)), archive_recordings.submit(opaque(work))))
+        if len(in_flight) >= PAGES_IN_FLIGHT:
+            seal_oldest(run, in_flight)
+        tell()
+    while in_flight:
+        seal_oldest(run, in_flight)
+        tell()
+
+
+def select_unsettled(run: Run, wanted: list[Pending]) -> list[Pending]:
+    """Leave out what the archive holds already."""
+    if folders := run.unread_folders(wanted):
+        run.learn(read_folders(folders))
+    if candidates := run.to_look_up(wanted):
+        run.adopt(find_records(opaque(candidates)))
+    return run.begin(wanted)
+
+
+def seal_oldest(run: Run, in_flight: InFlight) -> None:
+    """Wait for a page's payloads, and settle what can be settled."""
+    work, transcripts, recordings = in_flight.popleft()
+    records = run.judge(work, answers(transcripts, work), answers(recordings, work), datetime.now(UTC))
+    if records:
+        run.settle(records, seal_records(opaque(records)), datetime.now(UTC))
+    if run.part_is_full:
+        commit(run, final=False)
+
+
+def answers(future: Answers, work: list[Pending]) -> list[Answer]:
+    """Give a task's answers; where it died, every conversation of its page has failed."""
+    result = future.result(raise_on_failure=False)
+    if not isinstance(result, BaseException):
+        return result
+    if isinstance(result, ArchiveError) and result.exit_code == UsageError.exit_code:
+        raise result
+    message = str(result) if isinstance(result, ArchiveError) else f"the task ended with {type(result).__name__}"
+    return [Answer(failure=Failure(reason="unavailable", message=message))] * len(work)
+
+
+def commit(run: Run, *, final: bool) -> None:
+    """Write a manifest of what was done since the last one."""
+    run.committed(commit_manifest(opaque(run.head), opaque(run.draft(datetime.now(UTC), final=final))))

@@ -1,0 +1,79 @@
+"""Archive one shard of a backfill: a worklist that `flows/backfill.py` has stored in the archive.
+
+Any worker of the work pool runs it, or the backfill itself. It gets the plan's id and a number, and reads the rest. It
+can be run twice, killed, or run beside another: what is settled already is not fetched again.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import uuid4
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from flows import report
+from flows.pages import archive_pages, commit, runner
+from formant_archive import __version__
+from formant_archive.errors import ArchiveError
+from formant_archive.plan import Plan, check_number
+from formant_archive.records import Pending
+from formant_archive.run import BATCH_SIZE, Run
+from formant_archive.settings import current_settings
+from tasks import connections
+from tasks.manifests import read_head
+from tasks.opaque import opaque
+from tasks.plans import read_plan, read_worklist
+
+
+@flow(
+    name="archive-shard",
+    task_runner=runner(),  # type: ignore[arg-type]  # Prefect's own hints
+    persist_result=False,
+)
+def archive_shard(plan_id: str, number: Annotated[int, Field(ge=1)]) -> State[Any]:
+    """Archive the conversations of a shard's worklist, and commit a manifest of its own.
+
+    Args:
+        plan_id: The backfill's plan.
+        number: Of the shard; the first is 1.
+    """
+    try:
+        plan = read_plan(plan_id)
+        check_number(plan, number)
+        run = begin(plan, number)
+        archive_pages(run, pages(run, plan, number), report.teller(run))
+        commit(run, final=True)
+    except ArchiveError as fault:
+        return Failed(message=str(fault), data={"exit_code": fault.exit_code})
+    except BaseException:
+        # SIGTERM or Ctrl-C: Prefect now waits for the tasks, and they would wait for every payload of their pages.
+        connections.call_off()
+        raise
+    end = Failed if run.totals["failed"] else Completed
+    return end(message=run.shard_sentence, data={"exit_code": int(run.totals["failed"] > 0), **run.totals})
+
+
+def begin(plan: Plan, number: int) -> Run:
+    """Make a run that has a worklist in place of a listing."""
+    settings = current_settings()
+    return Run(
+        read_head(),
+        run_id=str(uuid4()),
+        flow="archive_shard",
+        version=__version__,
+        parameters={"plan_id": plan.plan_id, "number": number},
+        kind="backfill",
+        policy=settings.policy,
+        source=settings.source,
+        now=datetime.now(UTC),
+    )
+
+
+def pages(run: Run, plan: Plan, number: int) -> Iterator[list[Pending]]:
+    """Read the worklist, as much at once as a page of the list has."""
+    worklist = read_worklist(opaque(plan), number)
+    for start in range(0, len(worklist), BATCH_SIZE):
+        yield run.take(worklist[start : start + BATCH_SIZE], len(worklist))
