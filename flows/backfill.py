@@ -18,10 +18,10 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from flows import report, terminal
-from flows.shards import Where, check_server, work_off
+from flows.shards import Where, begin, check_server, work_off
 from formant_archive import cli
 from formant_archive.errors import ApiError, ApiRefused, ArchiveError, UsageError
-from formant_archive.plan import Plan, Planner
+from formant_archive.plan import Plan, Planner, check_plan
 from formant_archive.settings import current_settings
 from tasks import connections
 from tasks.conversations import list_page, read_folders
@@ -33,6 +33,7 @@ Agents = list[Annotated[int, Field(ge=0)]]
 Size = Annotated[int, Field(ge=1, le=10_000)]
 Parallel = Annotated[int, Field(ge=1, le=100)]
 Patience = Annotated[float, Field(gt=0, le=1440)]
+PlanId = Annotated[str, Field(min_length=1)]
 
 
 @flow(name="backfill-agents", persist_result=False)
@@ -46,7 +47,7 @@ def backfill_agents(
     on: Where = "here",
     max_parallel: Parallel = 4,
     patience_minutes: Patience = 30,
-    resume: str | None = None,
+    resume: PlanId | None = None,
 ) -> State[Any]:
     """Plan which conversations of some agents are to be archived, and archive them in shards.
 
@@ -55,7 +56,7 @@ def backfill_agents(
         all_agents: Every agent's.
         since: Leave out what started before (UTC).
         until: Leave out what started at this time or later (UTC).
-        dry_run: Plan, say what there is to do, and stop; nothing is stored.
+        dry_run: Plan, say what there is to do, and stop; nothing is stored. With `resume`: say how far it is.
         shard_size: Conversations of a shard, which is a run and a manifest of its own.
         on: `here`, in this process, one shard after the other; or `workers`, each shard a run of the deployment
             archive-shard on whatever worker takes it.
@@ -64,32 +65,62 @@ def backfill_agents(
         resume: Go on with the plan of this id.
     """
     try:
-        if resume is not None:
-            plan = read_plan(resume)
+        check(agent_ids, since, until, all_agents=all_agents, resume=resume)
+        if resume is None:
+            plan = make_plan(scopes(agent_ids), since, until, shard_size=shard_size, keep=not dry_run)
+            told = f"{plan.sentence}; {plan.estimate(connections.rate_limit())}"
         else:
-            agents = scopes(agent_ids or [], all_agents=all_agents)
-            plan = make_plan(agents, since, until, shard_size=shard_size, keep=not dry_run)
-        told = f"{plan.sentence}; {plan.estimate(connections.rate_limit())}"
-        report.tell_line(told)
+            plan = read_plan(resume)
+            check_plan(plan, current_settings().source)
+            told = plan.sentence if not dry_run else f"{plan.sentence}; {begin(plan).sentence}"
         if dry_run:
             return Completed(message=told, data={"exit_code": 0})
-        outcome = work_off(plan, on, max_parallel, patience_minutes * 60)
+        report.tell_line(f"plan {plan.plan_id}: {told}", stays=True)
+        return archive(plan, on, max_parallel, patience_minutes * 60)
     except ArchiveError as fault:
         return Failed(message=str(fault), data={"exit_code": fault.exit_code})
+
+
+def check(
+    agent_ids: Sequence[int] | None,
+    since: datetime | None,
+    until: datetime | None,
+    *,
+    all_agents: bool,
+    resume: str | None,
+) -> None:
+    """Refuse what cannot be meant.
+
+    Raises:
+        UsageError: It says neither what to plan nor which plan to go on with, or both; or no time is in between.
+    """
+    if resume is not None and (agent_ids or all_agents or since or until):
+        raise UsageError("--resume goes on with a plan as it was made: leave out the agents, --since and --until")
+    if resume is None and all_agents == bool(agent_ids):
+        both = "not both: " if all_agents else ""
+        raise UsageError(f"{both}name the agents to backfill (--agent-id 101), or all of them with --all-agents")
+    start, stop = cli.epoch(since), cli.epoch(until)
+    if start is not None and stop is not None and start >= stop:
+        raise UsageError("nothing starts at or after --since and before --until: --since must be the earlier one")
+
+
+def scopes(agent_ids: Sequence[int] | None) -> list[int | None]:
+    """Say what is to be listed: each agent once, or all (None)."""
+    return list(dict.fromkeys(agent_ids or [])) or [None]
+
+
+def archive(plan: Plan, on: Where, max_parallel: int, patience: float) -> State[Any]:
+    """Archive what is to be done of a plan; where that is interrupted, say how to go on."""
+    try:
+        outcome = work_off(begin(plan), on, max_parallel, patience)
+    except ArchiveError:
+        raise
+    except BaseException:
+        report.tell_line(f"go on with --resume {plan.plan_id}", stays=True)
+        raise
     report.publish_backfill(outcome)
     end = Completed if outcome.exit_code == 0 else Failed
     return end(message=outcome.sentence, data={"exit_code": outcome.exit_code, **outcome.counts})
-
-
-def scopes(agent_ids: Sequence[int], *, all_agents: bool) -> list[int | None]:
-    """Say what is to be listed: each agent once, or all (None).
-
-    Raises:
-        UsageError: Neither is asked for, or both.
-    """
-    if all_agents == bool(agent_ids):
-        raise UsageError("name the agents to backfill (--agent-id 101), or all of them with --all-agents")
-    return list(dict.fromkeys(agent_ids)) or [None]
 
 
 def make_plan(
@@ -133,7 +164,7 @@ def list_agent(planner: Planner, agent_id: int | None, *, keep: bool) -> None:
         planner.add(wanted)
         store_full(planner, keep=keep, is_last=False)
         report.tell_line(f"{listing.scope}: {listing.unique:,} of {listing.total or 0:,} listed")
-    planner.finish(listing)
+    report.tell_line(planner.finish(listing), stays=True)
 
 
 def store_full(planner: Planner, *, keep: bool, is_last: bool) -> None:
@@ -166,14 +197,13 @@ def main(
         since: Leave out what started before this day or time (UTC).
         until: Leave out what started on this day or later (UTC).
         dry_run: Say what there is to do, and stop; nothing is stored.
-        shard_size: Conversations of a shard, at most 10,000.
+        shard_size: Conversations of a shard, at most 10,000; each shard is a run and a manifest of its own.
         on: Here, in this process; or on workers, as runs of the deployment archive-shard.
-        max_parallel: Shards under way at once on workers.
+        max_parallel: Shards under way at once on workers, at most 100.
         patience_minutes: A shard on a worker that shows no sign of life for so long is given to another.
-        resume: Go on with the plan of this id.
+        resume: Go on with the plan of this id, which every backfill prints; with dry-run, say how far it is.
     """
-    if resume is None:
-        scopes(agent_id or [], all_agents=all_agents)
+    check(agent_id, since, until, all_agents=all_agents, resume=resume)
     check_server(on)
     return terminal.run(
         backfill_agents,

@@ -15,7 +15,7 @@ from prefect.artifacts import (
 from formant_archive.audit import Audit
 from formant_archive.backfill import Backfill
 from formant_archive.records import Pending, written
-from formant_archive.run import Run
+from formant_archive.run import BACKFILL, Run
 from formant_archive.summary import Summary
 
 #: A table artifact has at most so many rows: Prefect's API takes no large ones.
@@ -34,7 +34,9 @@ def teller(run: Run) -> Callable[[], None]:
         get_run_logger().info(run.progress, extra={"progress": True})
         percent = run.percent
         if artifact is None and run.is_long:
-            made = create_progress_artifact(percent, key="archive-progress", description=f"Scope {run.scope}")
+            made = create_progress_artifact(
+                percent, key="archive-progress", description=f"Scope {run.scope or BACKFILL}"
+            )
             artifact = cast(UUID, made)
         elif artifact is not None and percent > shown:
             update_progress_artifact(artifact, progress=percent)
@@ -69,19 +71,19 @@ def publish_audit(audit: Audit) -> None:
     create_markdown_artifact(audit.markdown, key="archive-audit", description="What the latest audit found")
 
 
-def tell_line(line: str) -> None:
-    """Say how far it is, in the run's log."""
-    get_run_logger().info(line, extra={"progress": True})
+def tell_line(line: str, *, stays: bool = False) -> None:
+    """Say how far it is, in the run's log; what is to stay is not replaced by the next line on a terminal."""
+    get_run_logger().info(line, extra={"progress": True, "stays": stays})
 
 
-def backfill_teller(backfill: Backfill) -> Callable[[], None]:
+def backfill_teller(backfill: Backfill) -> Callable[[str], None]:
     """Make a function that says how far a backfill is: in its log, and as a progress artifact."""
     made = create_progress_artifact(backfill.percent, key="backfill-progress", description="Shards that are done")
     shown = backfill.percent
 
-    def tell() -> None:
+    def tell(more: str) -> None:
         nonlocal shown
-        tell_line(backfill.sentence)
+        tell_line(backfill.sentence + more)
         if backfill.percent > shown:
             shown = backfill.percent
             update_progress_artifact(cast(UUID, made), progress=shown)

@@ -17,8 +17,9 @@ from pydantic import Field
 from flows import report
 from flows.pages import archive_pages, commit, runner
 from formant_archive import __version__
-from formant_archive.errors import ArchiveError
-from formant_archive.plan import Plan, check_number
+from formant_archive.backfill import is_outage
+from formant_archive.errors import ApiUnavailable, ArchiveError, UsageError
+from formant_archive.plan import Plan, check_number, check_plan
 from formant_archive.records import Pending
 from formant_archive.run import BATCH_SIZE, Run
 from formant_archive.settings import current_settings
@@ -26,6 +27,9 @@ from tasks import connections
 from tasks.manifests import read_head
 from tasks.opaque import opaque
 from tasks.plans import read_plan, read_worklist
+
+#: The name of the state of a shard that somebody has to mend something for: Prefect keeps no more of it than words.
+REFUSED = "Refused"
 
 
 @flow(
@@ -42,12 +46,15 @@ def archive_shard(plan_id: str, number: Annotated[int, Field(ge=1)]) -> State[An
     """
     try:
         plan = read_plan(plan_id)
+        check_plan(plan, current_settings().source)
         check_number(plan, number)
         run = begin(plan, number)
         archive_pages(run, pages(run, plan, number), report.teller(run))
+        check_outage(run)
         commit(run, final=True)
     except ArchiveError as fault:
-        return Failed(message=str(fault), data={"exit_code": fault.exit_code})
+        name = REFUSED if fault.exit_code == UsageError.exit_code else "Failed"
+        return Failed(name=name, message=str(fault), data={"exit_code": fault.exit_code})
     except BaseException:
         # SIGTERM or Ctrl-C: Prefect now waits for the tasks, and they would wait for every payload of their pages.
         connections.call_off()
@@ -70,6 +77,17 @@ def begin(plan: Plan, number: int) -> Run:
         source=settings.source,
         now=datetime.now(UTC),
     )
+
+
+def check_outage(run: Run) -> None:
+    """Leave a shard undone of which nothing could be had.
+
+    Raises:
+        ApiUnavailable: It is to be begun again.
+    """
+    draft = run.draft(datetime.now(UTC), final=True)
+    if is_outage(draft.counts, draft.changes.pending.values()):
+        raise ApiUnavailable("nothing of the shard could be archived: the API or the store is out of reach")
 
 
 def pages(run: Run, plan: Plan, number: int) -> Iterator[list[Pending]]:

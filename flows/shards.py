@@ -5,7 +5,7 @@ or shows no sign of life, is replaced. When the backfill is cancelled, so are th
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
@@ -22,7 +22,7 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling, Crashed
 
 from flows import report
-from flows.shard import archive_shard
+from flows.shard import REFUSED, archive_shard
 from formant_archive.backfill import Backfill
 from formant_archive.errors import UsageError
 from formant_archive.plan import Plan
@@ -31,9 +31,11 @@ from tasks.plans import look_at_progress
 
 Where = Literal["here", "workers"]
 Step = Callable[[], None]
+Tell = Callable[[str], None]
 DEPLOYMENT = "archive-shard/archive-shard"
 #: Seconds between two looks at the shards that are open.
 POLL = 5.0
+SILENT = "its worker has shown no sign of life"
 
 
 def check_server(on: Where) -> None:
@@ -46,24 +48,27 @@ def check_server(on: Where) -> None:
         raise UsageError("PREFECT_API_URL is not set: workers need a Prefect server; or leave it to --on here")
 
 
-def work_off(plan: Plan, on: Where, max_parallel: int, patience: float) -> Backfill:
-    """Archive the shards of a plan that are not done yet.
+def begin(plan: Plan) -> Backfill:
+    """Begin a backfill, or go on with it: see which shards are done."""
+    return Backfill(plan, look_at_progress(opaque(plan), None))
+
+
+def work_off(backfill: Backfill, on: Where, max_parallel: int, patience: float) -> Backfill:
+    """Archive the shards that are not done yet.
 
     Args:
-        plan: The plan.
+        backfill: What there is to do.
         on: In this process, or on workers.
         max_parallel: Shards under way at once on workers.
         patience: Seconds without a sign of life after which a worker's shard is given to another.
 
     Raises:
-        UsageError: There is no such deployment.
+        UsageError: There is no such deployment, or somebody has to mend something first.
     """
-    progress = look_at_progress(opaque(plan), None)
-    backfill = Backfill(plan, progress)
     tell = report.backfill_teller(backfill)
 
     def look() -> None:
-        look_at_progress(opaque(plan), opaque(progress))
+        look_at_progress(opaque(backfill.plan), opaque(backfill.progress))
 
     if on == "here":
         work_here(backfill, look, tell)
@@ -73,49 +78,57 @@ def work_off(plan: Plan, on: Where, max_parallel: int, patience: float) -> Backf
     return backfill
 
 
-def work_here(backfill: Backfill, look: Step, tell: Step) -> None:
+def work_here(backfill: Backfill, look: Step, tell: Tell) -> None:
     """Archive one shard after the other in this process; each of them keeps several pages under way."""
     while (begun := backfill.begin()) is not None:
         number, _ = begun
         state: State[Any] = archive_shard(backfill.plan.plan_id, number, return_state=True)
         look()
-        if not backfill.is_done(number):
-            said(state)
-        backfill.ended(number)
-        tell()
+        settle(backfill, number, state)
+        tell("")
 
 
-def said(state: State[Any]) -> None:
-    """Say why a shard has ended without a manifest.
+def settle(backfill: Backfill, number: int, state: State[Any] | None) -> None:
+    """A shard's run is over: where it left no manifest, say why.
 
     Raises:
         UsageError: Somebody has to mend something before it is begun again.
     """
-    counts = getattr(state.data, "result", state.data)
-    message = state.message or state.name or ""
-    if isinstance(counts, dict) and counts.get("exit_code") == UsageError.exit_code:
-        raise UsageError(message)
-    report.tell_line(message)
+    if not backfill.is_done(number):
+        message = (state and (state.message or state.name)) or "Prefect knows nothing of its run"
+        if state is not None and state.name == REFUSED:
+            raise UsageError(message)
+        report.tell_line(f"shard {number} is not done: {message}", stays=True)
+    backfill.ended(number)
 
 
 def work_on_workers(
-    client: SyncPrefectClient, backfill: Backfill, max_parallel: int, patience: float, look: Step, tell: Step
+    client: SyncPrefectClient, backfill: Backfill, max_parallel: int, patience: float, look: Step, tell: Tell
 ) -> None:
     """Keep some shards open until none is left."""
     opened: dict[int, UUID] = {}
     try:
         while open_more(backfill, opened, max_parallel):
             time.sleep(POLL)
-            over = {number for number, run in opened.items() if is_over(client, run, patience)}
+            states = {number: state_of(client, run) for number, run in opened.items()}
+            over = [number for number, state in states.items() if is_over(client, opened[number], state, patience)]
             if over:
                 look()
             for number in over:
-                end(client, opened.pop(number), Crashed(message="it shows no sign of life: begun again"))
-                backfill.ended(number)
-            tell()
+                state = end(client, opened.pop(number), states[number], Crashed(message=SILENT))
+                settle(backfill, number, state)
+            tell(said(opened, states))
     finally:
         for run in opened.values():
-            end(client, run, Cancelling(message="its backfill has ended"))
+            end(client, run, None, Cancelling(message="its backfill has ended"))
+
+
+def said(opened: Collection[int], states: Mapping[int, State[Any] | None]) -> str:
+    """Say how many shards are open, and that some wait: the worker may never have been started."""
+    waiting = sum(state.is_scheduled() for number, state in states.items() if state and number in opened)
+    if not opened:
+        return ""
+    return f"; {len(opened):,} open" + (f", {waiting:,} of them wait for a worker" if waiting else "")
 
 
 def open_more(backfill: Backfill, opened: dict[int, UUID], max_parallel: int) -> bool:
@@ -154,13 +167,19 @@ def submit(plan: Plan, number: int, attempt: int) -> UUID:
     return cast(FlowRun, run).id
 
 
-def is_over(client: SyncPrefectClient, run: UUID, patience: float) -> bool:
-    """Whether a shard's run has ended, or no worker can be at it any more."""
+def state_of(client: SyncPrefectClient, run: UUID) -> State[Any] | None:
+    """Give the state of a run; None where Prefect does not know it any more."""
     try:
-        state = client.read_flow_run(run).state
+        return client.read_flow_run(run).state
     except ObjectNotFound:
+        return None
+
+
+def is_over(client: SyncPrefectClient, run: UUID, state: State[Any] | None, patience: float) -> bool:
+    """Whether a shard's run has ended, or no worker can be at it any more."""
+    if state is None:
         return True
-    if state is None or state.is_scheduled():
+    if state.is_scheduled():
         # It waits for a worker, however long that takes.
         return False
     return state.is_final() or (datetime.now(UTC) - last_sign(client, run, state)).total_seconds() > patience
@@ -177,9 +196,12 @@ def last_sign(client: SyncPrefectClient, run: UUID, state: State[Any]) -> dateti
     return max([*signs, state.timestamp])
 
 
-def end(client: SyncPrefectClient, run: UUID, state: State[Any]) -> None:
-    """Take a run out of Prefect's hands, unless it has ended by itself."""
+def end(client: SyncPrefectClient, run: UUID, now: State[Any] | None, then: State[Any]) -> State[Any] | None:
+    """Take a run out of Prefect's hands, unless it has ended by itself; give the state that it is in."""
+    if now is not None and now.is_final():
+        return now
     with suppress(PrefectException):
-        now = client.read_flow_run(run).state
-        if now is None or not now.is_final():
-            client.set_flow_run_state(run, state, force=True)
+        # Not forced: Prefect leaves what has ended as it is, and cancels at once what no worker has taken, instead of
+        # waiting for one.
+        client.set_flow_run_state(run, then)
+    return then

@@ -8,6 +8,7 @@ from typing import Any
 
 from prefect import Flow
 from prefect.client.schemas.objects import State
+from prefect.exceptions import ParameterTypeError
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import (
     PREFECT_API_URL,
@@ -31,8 +32,9 @@ def run(flow: Flow[Any, Any], *, needs_key: bool = True, **parameters: Any) -> i
         parameters: The flow's.
 
     Raises:
-        UsageError: A setting is missing or wrong; it is said before Prefect starts anything.
+        UsageError: A setting or parameter is missing or wrong; it is said before Prefect starts anything.
     """
+    check_parameters(flow, parameters)
     settings = current_settings()
     if needs_key and settings.formant_api_key is None and not PREFECT_API_URL.value():
         raise UsageError("FORMANT_API_KEY is not set. Set it in the environment or in .env")
@@ -47,6 +49,22 @@ def run(flow: Flow[Any, Any], *, needs_key: bool = True, **parameters: Any) -> i
     code = int(counts.get("exit_code", 1)) if isinstance(counts, dict) else 1
     cli.end(state.message or str(state.name), code)
     return code
+
+
+def check_parameters(flow: Flow[Any, Any], parameters: dict[str, Any]) -> None:
+    """Refuse what Prefect would refuse, in one line that names the options.
+
+    Raises:
+        UsageError: A parameter is out of range, or of another type.
+    """
+    try:
+        flow.validate_parameters(parameters)
+    except ParameterTypeError as fault:
+        _, *wrong = str(fault).split("\n - ")
+        parts = [one.partition(": ") for one in wrong]
+        raise UsageError(
+            "; ".join(f"--{name.replace('_', '-')}: {said[:1].lower()}{said[1:]}" for name, _, said in parts)
+        ) from None
 
 
 def start_server() -> None:

@@ -26,8 +26,6 @@ _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01
 _FOLDER = re.compile(r"conversations/agent_id=[^/]+/date=[^/]+/[^/]+/")
 _PART = re.compile(r"manifests/parts/([0-9a-f]{64})\.jsonl\.gz")
 _MANIFEST = re.compile(r"manifests/([0-9]{20})\.json")
-#: Numbers that fit into 64 bits: more than any archive will have.
-_NUMBERS = 1 << 64
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST, _KEPT = 200, 100
 
@@ -90,8 +88,7 @@ def manifest(sequence: int) -> str:
 def sequence_of(key: str) -> int | None:
     """Read the number out of a manifest's key; None where it is not the key of one."""
     match = _MANIFEST.fullmatch(key)
-    number = int(match[1]) if match else 0
-    return number if 0 < number < _NUMBERS else None
+    return int(match[1]) or None if match else None
 
 
 def part(sha256: str) -> str:

@@ -13,6 +13,7 @@ from formant_archive import keys
 from formant_archive.errors import ArchiveDamaged, ObjectMissing, UnsafeStore, UsageError
 from formant_archive.manifest import (
     Changes,
+    Kind,
     Line,
     ListingNote,
     Manifest,
@@ -146,7 +147,7 @@ class Draft:
     entries: Sequence[bytes]
     changes: Changes
     overlap: int
-    kind: str = "run"
+    kind: Kind = "run"
 
 
 def commit(store: Store, head: Head, draft: Draft, *, allow_unsafe: bool = False, each: Map = map) -> Head:

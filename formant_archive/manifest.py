@@ -114,14 +114,17 @@ class ScopeNote(Frozen):
     recent: PartLink
 
 
+Kind = Literal["run", "backfill", "audit", "hold", "erasure"]
+
+
 class Manifest(Frozen):
     """A manifest as it lies in the archive.
 
-    `kind` is `run`, or `audit`: that one has listed nothing, and names records that no other manifest does.
+    `kind` is `run`; `backfill` and `audit` have listed nothing, the others are of later versions.
     """
 
     format: Literal["formant-archive/manifest/1"] = "formant-archive/manifest/1"
-    kind: str = "run"
+    kind: Kind = "run"
     sequence: int
     previous: Link | None
     archive_id: str
@@ -174,13 +177,18 @@ def unpack(body: bytes, kind: type[Line]) -> Iterator[Line]:
         ArchiveDamaged: It is no part of that kind.
     """
     try:
-        for line in _lines(body):
+        for line in lines_of(body):
             yield kind.model_validate_json(line)
     except (zlib.error, ValidationError):
         raise _not_lines(kind) from None
 
 
-def _lines(body: bytes) -> Iterator[bytes]:
+def lines_of(body: bytes) -> Iterator[bytes]:
+    """Split a part into its lines, a few at a time.
+
+    Raises:
+        zlib.error: It is no gzip of lines.
+    """
     gunzip = zlib.decompressobj(wbits=_GZIP)
     rest = b""
     while not gunzip.eof:

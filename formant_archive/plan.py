@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from math import ceil
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
 
 from formant_archive import keys
 from formant_archive.errors import ListingIncomplete, UsageError
@@ -24,6 +26,12 @@ from formant_archive.run import scope_of
 AUDIO_BYTES, TEXT_BYTES = 16_000, 4_000
 #: What becomes of a listed conversation; `to_do` is in the shards.
 OUTCOMES = ("to_do", "settled", "waited_for", "open", "other_status", "outside")
+
+
+def _all_outcomes(counts: dict[str, int]) -> dict[str, int]:
+    if counts.keys() != set(OUTCOMES):
+        raise ValueError("a plan counts each outcome, and nothing else")
+    return counts
 
 
 class Plan(Frozen):
@@ -51,9 +59,9 @@ class Plan(Frozen):
     until: int | None
     made_at: Instant
     listings: tuple[ListingNote, ...]
-    counts: dict[str, int]
+    counts: Annotated[dict[str, int], AfterValidator(_all_outcomes)]
     seconds: int
-    shard_size: int
+    shard_size: Annotated[int, Field(ge=1)]
     shards: tuple[PartLink, ...]
 
     def body(self) -> bytes:
@@ -73,11 +81,8 @@ class Plan(Frozen):
     @property
     def sentence(self) -> str:
         """Say it in one line, counts only."""
-        listed = sum(self.counts.values())
         shards = ceil(self.counts["to_do"] / self.shard_size)
-        parts = [f"{listed:,} listed", f"{self.counts['to_do']:,} to archive in {shards:,} shards"]
-        parts += [f"{self.counts[name]:,} {name.replace('_', ' ')}" for name in OUTCOMES[1:] if self.counts[name]]
-        return ", ".join(parts)
+        return told(self.counts, f" in {shards:,} {'shard' if shards == 1 else 'shards'}")
 
     def estimate(self, a_minute: int | None) -> str:
         """Say how much there is to fetch, and how long it takes at so many requests a minute.
@@ -91,6 +96,13 @@ class Plan(Frozen):
         if a_minute is None:
             return f"{size}; the API tells no rate limit"
         return f"{size}: {ceil(self.requests / a_minute):,} minutes at {a_minute:,} requests a minute"
+
+
+def told(counts: Mapping[str, int], how: str = "") -> str:
+    """Say in one line what becomes of what was listed."""
+    parts = [f"{sum(counts.values()):,} listed", f"{counts['to_do']:,} to archive{how}"]
+    parts += [f"{counts[name]:,} {name.replace('_', ' ')}" for name in OUTCOMES[1:] if counts[name]]
+    return ", ".join(parts)
 
 
 class Planner:
@@ -125,7 +137,7 @@ class Planner:
         self._since, self._until = since, until
         self._shard_size, self._now = shard_size, now
         self._folders = Folders()
-        self._counts = Counter[str]()
+        self._counts, self._of_earlier = Counter[str](), Counter[str]()
         self._seconds = 0
         self._rest: list[Reference] = []
         self._listings: list[ListingNote] = []
@@ -180,7 +192,7 @@ class Planner:
                 self._counts["settled"] += 1
             else:
                 self._counts["to_do"] += 1
-                self._seconds += round(one.duration_seconds or 0)
+                self._seconds += max(0, round(one.duration_seconds or 0))
                 self._rest.append(one.reference)
 
     def next_shard(self, *, is_last: bool) -> list[Reference] | None:
@@ -199,8 +211,8 @@ class Planner:
         """A worklist was stored."""
         self._shards.append(shard)
 
-    def finish(self, listing: Listing) -> None:
-        """Note a listing that is over.
+    def finish(self, listing: Listing) -> str:
+        """Note a listing that is over, and say in one line what there is to do of it.
 
         Raises:
             ListingIncomplete: It does not show all that the API promised: a plan made of it would leave gaps.
@@ -211,6 +223,8 @@ class Planner:
             why = "could not be finished" if missing is None else f"lacks {missing:,} of what the API promised"
             raise ListingIncomplete(f"the list of {note.scope} {why}: nothing was planned, try again")
         self._listings.append(note)
+        of_this, self._of_earlier = self._counts - self._of_earlier, self._counts.copy()
+        return f"{note.scope}: {told(of_this)}"
 
     def plan(self) -> Plan:
         """Give the plan, once everything was listed and stored."""
@@ -227,6 +241,16 @@ class Planner:
             shard_size=self._shard_size,
             shards=tuple(self._shards),
         )
+
+
+def check_plan(plan: Plan, source: str) -> None:
+    """Refuse a plan that was made of another source: its ids mean nothing here.
+
+    Raises:
+        UsageError: It was.
+    """
+    if plan.source != source:
+        raise UsageError(f"plan {plan.plan_id} is of {plan.source}, and FORMANT_BASE_URL says {source}: set it to that")
 
 
 def check_number(plan: Plan, number: int) -> None:

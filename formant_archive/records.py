@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 #: A longer duration than this is none: 30,000 years.
 LONGEST_SECONDS = 1e12
@@ -83,7 +83,7 @@ def _as_written(time: datetime) -> datetime:
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 
-Instant = Annotated[datetime, AfterValidator(_as_written), PlainSerializer(written, when_used="json")]
+Instant = Annotated[AwareDatetime, AfterValidator(_as_written), PlainSerializer(written, when_used="json")]
 ConversationId = Annotated[str, BeforeValidator(as_id)]
 Timestamp = Annotated[int | None, BeforeValidator(_whole_or_none)]
 
@@ -197,10 +197,10 @@ class PresentTranscript(Frozen):
 
 
 class Missing(Frozen):
-    """A payload that never came, with every probe as evidence."""
+    """A payload that never came, with every probe as evidence: two at the least."""
 
     state: Literal["absent", "not_expected", "gone"]
-    probes: tuple[Probe, ...]
+    probes: Annotated[tuple[Probe, ...], Field(min_length=2)]
 
 
 class ArchivedRecording(Receipt):

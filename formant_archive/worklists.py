@@ -3,7 +3,8 @@
 A shard is done when a manifest says so: `run.parameters` of its manifest name the plan and the shard.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence, Set
 
 from pydantic import ValidationError
 
@@ -78,24 +79,33 @@ def shard_of(manifest: Manifest, plan_id: str) -> int | None:
 class Progress:
     """Which shards of a plan are done, read from the manifests as they come.
 
-    Attributes:
-        counts: Of all the plan's manifests, added up.
-        done: The numbers of the shards that have committed.
+    A shard counts as the first run of it that has committed says: a second one, of a shard that was taken for lost,
+    finds everything settled, and would be counted once more.
     """
 
     def __init__(self, store: Store, plan: Plan) -> None:
         self._store, self._plan_id, self._read = store, plan.plan_id, plan.sequence
-        self.counts: dict[str, int] = {}
-        self.done: set[int] = set()
+        self._runs: dict[int, str] = {}
+        self._counts = Counter[str]()
+
+    @property
+    def done(self) -> Set[int]:
+        """The numbers of the shards that have committed."""
+        return self._runs.keys()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The counts of all the shards' manifests, added up."""
+        return dict(self._counts)
 
     def look(self) -> None:
         """Read the manifests that have come since the last look."""
-        last = last_sequence(self._store, after=self._read)
-        for sequence in range(self._read + 1, last + 1):
-            manifest = Manifest.read(self._store.get(keys.manifest(sequence)))
-            number = shard_of(manifest, self._plan_id)
-            if number is not None:
-                self.done.add(number)
-                for name, count in manifest.counts.items():
-                    self.counts[name] = self.counts.get(name, 0) + count
-        self._read = max(self._read, last)
+        for sequence in range(self._read + 1, last_sequence(self._store, after=self._read) + 1):
+            self._take(Manifest.read(self._store.get(keys.manifest(sequence))))
+            # Noted one by one: a look that breaks off in the middle is tried again.
+            self._read = sequence
+
+    def _take(self, manifest: Manifest) -> None:
+        number = shard_of(manifest, self._plan_id)
+        if number is not None and self._runs.setdefault(number, manifest.run.id) == manifest.run.id:
+            self._counts.update(manifest.counts)

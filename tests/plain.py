@@ -1,19 +1,24 @@
-"""A run without Prefect: the steps of `flows/archive.py`, one after the other, over any client, store and clock."""
+"""A run without Prefect, one step after the other, over any client, store and clock.
+
+The steps are those of `flows/archive.py`, of `flows/backfill.py` (`make_plan`), and of `flows/shard.py` (`archive` with
+a shard).
+"""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from random import Random
 
 import httpx
 
-from formant_archive import capture, ledger, register, settlement
+from formant_archive import capture, ledger, register, settlement, worklists
 from formant_archive.client import FormantClient
 from formant_archive.errors import ApiError, ApiRefused
+from formant_archive.plan import Plan, Planner, check_number, check_plan
 from formant_archive.policy import Policy
 from formant_archive.records import Entry, Pending, milliseconds
-from formant_archive.run import PART_SIZE, Run
+from formant_archive.run import BATCH_SIZE, PART_SIZE, Run
 from formant_archive.settlement import Answer
 from formant_archive.simulator import Simulator
 from formant_archive.stores import Store
@@ -73,6 +78,8 @@ class Crash(BaseException):
 
 Between = Callable[[str], None]
 InFlight = deque[list[Pending]]
+#: A plan, and the number of a shard of it.
+Shard = tuple[Plan, int]
 
 
 def archive(
@@ -81,6 +88,7 @@ def archive(
     clock: Callable[[], datetime],
     *,
     agent_id: int | None = None,
+    shard: Shard | None = None,
     since: datetime | None = None,
     full: bool = False,
     policy: Policy = EAGER,
@@ -92,7 +100,8 @@ def archive(
 ) -> Run:
     """Run once. `between` is called before each step with its name; it may raise `Crash`.
 
-    With `dice`, the payloads of a page come in any order, as they do from threads.
+    With `dice`, the payloads of a page come in any order, as they do from threads. With `shard`, the run works off a
+    worklist.
     """
     between("read_head")
     run = Run(
@@ -100,8 +109,9 @@ def archive(
         run_id=run_id or f"run-{next(_numbers)}",
         flow="plain",
         version="test",
-        parameters={},
+        parameters={} if shard is None else {"plan_id": shard[0].plan_id, "number": shard[1]},
         agent_id=agent_id,
+        kind="run" if shard is None else "backfill",
         since=None if since is None else milliseconds(since),
         full=full,
         policy=policy,
@@ -114,7 +124,7 @@ def archive(
     def finish_oldest() -> None:
         _finish(run, client, store, clock, in_flight.popleft(), between, dice)
 
-    for wanted in _pages(run, client, between):
+    for wanted in _pages(run, client, between) if shard is None else _worklist(run, store, shard, between):
         in_flight.append(_begin(run, store, wanted, between))
         if len(in_flight) >= pages_in_flight:
             finish_oldest()
@@ -137,6 +147,62 @@ def _pages(run: Run, client: FormantClient, between: Between) -> Iterator[list[P
             break
         yield run.take(page.references, page.total)
     yield from run.carried()
+
+
+def _worklist(run: Run, store: Store, shard: Shard, between: Between) -> Iterator[list[Pending]]:
+    plan, number = shard
+    check_plan(plan, run.source)
+    check_number(plan, number)
+    between("read_worklist")
+    rows = list(worklists.read_worklist(store, plan.shards[number - 1]))
+    for start in range(0, len(rows), BATCH_SIZE):
+        yield run.take(rows[start : start + BATCH_SIZE], len(rows))
+
+
+def make_plan(
+    client: FormantClient,
+    store: Store,
+    clock: Callable[[], datetime],
+    agents: Sequence[int | None] = (None,),
+    *,
+    since: int | None = None,
+    until: int | None = None,
+    shard_size: int = 1000,
+    policy: Policy = EAGER,
+    keep: bool = True,
+    plan_id: str | None = None,
+) -> Plan:
+    """Plan once; `since` and `until` are epoch ms."""
+    planner = Planner(
+        ledger.read_head(store),
+        plan_id=plan_id or f"plan-{next(_numbers)}",
+        policy=policy,
+        source=SOURCE,
+        since=since,
+        until=until,
+        shard_size=shard_size,
+        now=clock(),
+    )
+    for agent_id in agents:
+        listing = planner.list_agent(agent_id)
+        while (offset := listing.offset) is not None:
+            page = client.list_page(agent_id=agent_id, offset=offset)
+            wanted = planner.take(listing, page.references, page.total)
+            planner.learn(register.read_folders(store, planner.unread_folders(wanted)))
+            planner.add(wanted)
+            _store_full(planner, store, keep=keep, is_last=False)
+        planner.finish(listing)
+    _store_full(planner, store, keep=keep, is_last=True)
+    plan = planner.plan()
+    if keep:
+        worklists.store_plan(store, plan)
+    return plan
+
+
+def _store_full(planner: Planner, store: Store, *, keep: bool, is_last: bool) -> None:
+    while (shard := planner.next_shard(is_last=is_last)) is not None:
+        if keep:
+            planner.stored(worklists.store_worklist(store, planner.plan_id, planner.next_number, shard))
 
 
 def _begin(run: Run, store: Store, wanted: list[Pending], between: Between) -> list[Pending]:

@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ANCHORS = "definitions"
 #: What any step may hold besides the arguments of its function.
 STEP_KEYS = {"id", "requires"}
+#: What a deployment's runs are given by the flow that begins them.
+GIVEN_LATER: dict[str, dict[str, Any]] = {"archive-shard": {"plan_id": "a plan's id", "number": 1}}
 
 Config = dict[str, Any]
 
@@ -76,6 +78,7 @@ def _unknown_in_step(step: Config, path: str) -> list[str]:
 
 DEPLOYMENTS = [pytest.param(one, id=one["name"]) for one in read()["deployments"]]
 each_deployment = pytest.mark.parametrize("deployment", DEPLOYMENTS)
+AT = {one["name"]: at for at, one in enumerate(read()["deployments"])}
 
 
 def test_every_key_is_one_that_prefect_knows() -> None:
@@ -92,6 +95,9 @@ def test_every_key_is_one_that_prefect_knows() -> None:
         (("deployments", 0), "shedules"),
         (("deployments", 0), "enforce_parameter_shema"),
         (("deployments", 0, "work_pool"), "work_queue"),
+        (("deployments", AT["backfill"], "work_pool"), "work_queue_nam"),
+        (("deployments", AT["archive-shard"], "work_pool"), "workqueue_name"),
+        (("deployments", AT["archive-shard"]), "work_queue_name"),
         (("deployments", 0, "schedules", 0), "timezon"),
         (("deployments", 0, "concurrency_limit"), "colision_strategy"),
     ],
@@ -138,6 +144,7 @@ def test_parameters_of_deployment_and_schedules_suit_the_flow(deployment: Config
     flow: Flow[..., Any] = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
     for schedule in [{}, *deployment.get("schedules", [])]:
         given = {**deployment.get("parameters", {}), **schedule.get("parameters", {})}
+        given |= GIVEN_LATER.get(deployment["name"], {})
         inspect.signature(flow.fn).bind_partial(**given)
         # What has no default must be given.
         inspect.signature(flow.fn).bind(**flow.validate_parameters(given))
@@ -170,13 +177,49 @@ def test_deployment_says_what_it_does_and_has_prefect_check_its_parameters(deplo
     assert "version" not in deployment
 
 
-@each_deployment
-def test_concurrency_limit_is_one_that_prefect_accepts(deployment: Config) -> None:
+def test_only_what_is_begun_by_a_flow_has_parameters_that_must_be_given() -> None:
+    from prefect.flows import load_flow_from_entrypoint
+
+    for deployment in read()["deployments"]:
+        flow: Any = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
+        needed = {name for name, one in inspect.signature(flow.fn).parameters.items() if one.default is one.empty}
+        assert needed == GIVEN_LATER.get(deployment["name"], {}).keys()
+        # What is missing would be found out by each run, one after the other.
+        assert not (needed and deployment["schedules"])
+
+
+def test_the_backfill_begins_the_deployment_of_its_shards() -> None:
+    from flows.shard import archive_shard
+    from flows.shards import DEPLOYMENT
+
+    assert f"{archive_shard.name}/archive-shard" == DEPLOYMENT
+    assert read()["deployments"][AT["archive-shard"]]["entrypoint"] == "flows.shard.archive_shard"
+
+
+def test_the_backfill_has_a_queue_of_its_own_in_the_pool_of_the_schedule() -> None:
+    pools = {one["name"]: one["work_pool"] for one in read()["deployments"]}
+
+    queues = {name: pool.get("work_queue_name") for name, pool in pools.items()}
+    assert len({pool["name"] for pool in pools.values()}) == 1
+    assert {name for name, queue in queues.items() if queue == "backfill"} == {"backfill", "archive-shard"}
+    assert {queue for name, queue in queues.items() if name not in ("backfill", "archive-shard")} == {None}
+
+
+@pytest.mark.parametrize(
+    "deployment", [one for one in DEPLOYMENTS if read()["deployments"][AT[str(one.id)]]["schedules"]]
+)
+def test_what_is_scheduled_has_a_concurrency_limit_that_prefect_accepts(deployment: Config) -> None:
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
 
     limit = ConcurrencyLimitConfig.model_validate(deployment["concurrency_limit"])
     assert limit.limit == 1
     assert limit.collision_strategy.value == "CANCEL_NEW"
+
+
+@each_deployment
+def test_what_is_begun_on_demand_has_no_concurrency_limit(deployment: Config) -> None:
+    """Shards run side by side, and a backfill that is begun while another runs is not to be cancelled."""
+    assert bool(deployment["schedules"]) is ("concurrency_limit" in deployment)
 
 
 def test_no_path_of_the_machine_that_deploys_is_written_into_the_deployments() -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,13 +16,14 @@ from formant_archive.crew import abreast
 from formant_archive.errors import StoreRefused, StoreUnavailable, UsageError
 from formant_archive.findings import CODES, EXIT_CODES, Finding, Tally
 from formant_archive.manifest import digest
-from formant_archive.records import canonical
+from formant_archive.records import Entry, canonical
 from formant_archive.simulator import SPOKEN, Simulator
 from formant_archive.stores import Stat, Trace
 from formant_archive.stores.s3 import S3Store
 from formant_archive.verify import Depth, Expected, Verification, depth_of
 from formant_archive.verify.reading import PATIENCE
-from tests import plain
+from tests import damage, plain
+from tests.damage import DAMAGES, LEGAL, Damage, Files, NoPlace
 from tests.simulation.world import World
 from tests.stores.memory import MemoryStore
 
@@ -183,6 +185,92 @@ def test_a_sample_that_is_none_is_refused(sample: str) -> None:
 def test_deep_and_sample_together_are_refused() -> None:
     with pytest.raises(UsageError, match="one of the two"):
         depth_of(deep=True, sample="1/30", day=date(2026, 3, 1))
+
+
+# Damage
+
+
+@cache
+def archives() -> tuple[Files, ...]:
+    """Sound archives to damage: two of the simulator's, and one that many crashed runs have left."""
+    world = World(200)
+    world.play()
+    return damage.sound(1), damage.sound(3), dict(world.objects)
+
+
+def of(files: Files) -> MemoryStore:
+    store = MemoryStore()
+    # A folder does not list what a crash leaves under a temporary name.
+    store.objects = {key: body for key, body in files.items() if not key.rpartition("/")[2].startswith(".tmp-")}
+    return store
+
+
+@pytest.mark.parametrize("one", DAMAGES, ids=lambda one: one.name)
+def test_a_damage_is_found_and_named_wherever_it_is(one: Damage) -> None:
+    places = set[tuple[int, str]]()
+    for seed in range(40):
+        number = seed % len(archives())
+        files = dict(archives()[number])
+        noted = Expected.read(damage.head(files))
+        try:
+            place = (number, one.do(files, Random(seed)))
+        except NoPlace:
+            continue
+        if place in places:
+            continue
+        places.add(place)
+        if one.needs_head:
+            assert verified(of(files), depth=Depth())[1].report.verdict == "VALID"
+        is_about_the_head = one.needs_head or "C005" in one.codes
+        findings, verification = verified(of(files), depth=Depth(), expected=noted if is_about_the_head else None)
+        assert one.codes <= set(codes(findings)), place
+        assert verification.report.verdict == one.verdict
+        if len(places) >= 5:
+            break
+
+    assert len(places) >= (1 if one.one_place else 5)
+
+
+@pytest.mark.parametrize("one", LEGAL, ids=lambda one: one.name)
+def test_what_is_legal_is_not_called_damage(one: Damage) -> None:
+    for seed in range(12):
+        files = dict(archives()[seed % len(archives())])
+        try:
+            one.do(files, Random(seed))
+        except NoPlace:
+            continue
+        findings, verification = verified(of(files), depth=Depth())
+        assert verification.report.verdict == "VALID"
+        assert all(finding.severity == "note" for finding in findings)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_no_bit_of_anything_named_changes_unseen(number: int) -> None:
+    dice, sound = Random(number), archives()[number]
+    head = Expected.read(damage.head(sound))
+    _, verification = verified(of(sound))
+    named = {key for claims in verification.catalogue.claims() for one in claims for key in keys_of(one.entry)}
+    named |= {*damage.chain(sound), *(part for _, part in damage.parts(sound))}
+    for _ in range(60):
+        key = dice.choice(sorted(key for key in named if sound[key]))
+        changed = {**sound, key: damage.flipped(dice, sound[key])}
+        assert verified(of(changed), depth=Depth(), expected=head)[1].report.verdict == "DAMAGED", key
+
+
+def keys_of(entry: Entry) -> set[str]:
+    return {entry.record_key, *(one.key for one in entry.objects)}
+
+
+def test_no_bytes_whatever_end_a_verification_with_an_exception() -> None:
+    dice = Random(6)
+    for number in range(60):
+        files = dict(archives()[number % len(archives())])
+        for _ in range(dice.randint(1, 6)):
+            key, other = dice.choice(sorted(files)), dice.choice(sorted(files))
+            half = dice.randrange(1 + len(files[key]))
+            kinds = (files[other], files[key][:half], files[key][:half] + files[other], dice.randbytes(40), b"[" * 9000)
+            files[key] = dice.choice(kinds)
+        verified(of(files), depth=Depth())
 
 
 # What is selected
@@ -430,16 +518,11 @@ UNTIL = datetime(2036, 3, 18, 20, 53, 21, 766000, tzinfo=UTC)
 
 
 def retained(memory: MemoryStore, mode: str) -> str:
-    """Let one record say how long its recording is kept, and mend the chain above it; give the recording's key."""
-    from tests.damage import rechained
-
+    """Let one record say how long its payloads are kept, and mend the chain above it; give its recording's key."""
     recording = key_of(memory, "recording.wav")
-    key = keys.folder_of(recording) or ""
-    record = json.loads(memory.objects[key + keys.RECORD])
-    record["retention"] = {"mode": mode, "until": "2036-03-18T20:53:21.766Z"}
-    before, body = digest(memory.objects[key + keys.RECORD]), canonical(record)
-    memory.objects[key + keys.RECORD] = body
-    memory.objects.update(rechained(memory.objects, {before: digest(body)}))
+    key = (keys.folder_of(recording) or "") + keys.RECORD
+    retention = {"mode": mode, "until": "2036-03-18T20:53:21.766Z"}
+    damage.forge_record(memory.objects, key, canonical({**json.loads(memory.objects[key]), "retention": retention}))
     return recording
 
 

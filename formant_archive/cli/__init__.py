@@ -172,12 +172,12 @@ class ProgressLines(logging.Handler):
             self._spinner.stop()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show a line that is marked as progress, once."""
+        """Show a line that is marked as progress, once; one that is marked to stay is printed above the others."""
         line = record.getMessage()
         if not getattr(record, "progress", False) or line == self._last:
             return
         self._last = line
-        if self._spinner:
+        if self._spinner and not getattr(record, "stays", False):
             self._spinner.update(line)
         else:
             err.print(line, markup=False)

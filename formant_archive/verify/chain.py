@@ -1,6 +1,6 @@
 """The chain: every manifest from 1 to the head, the links between them, and the parts that they name."""
 
-from array import array
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -9,11 +9,11 @@ from formant_archive import keys
 from formant_archive.catalogue import Catalogue, outcome_of
 from formant_archive.errors import ArchiveDamaged, ObjectMissing, StoreError
 from formant_archive.findings import Finding
-from formant_archive.manifest import OUTCOMES, Line, Manifest, PartLink, digest, unpack
+from formant_archive.manifest import OUTCOMES, Line, Manifest, PartLink, digest, lines_of
 from formant_archive.records import Entry, Link, Pending, Recent
 from formant_archive.register import Map
 from formant_archive.stores import Store
-from formant_archive.verify.reading import Unreadable, is_canonical
+from formant_archive.verify.reading import Unreadable, is_written_so
 
 #: The outcomes that have an entry.
 SETTLED = ("archived", "archived_without_recording", "gone", "adopted")
@@ -80,10 +80,10 @@ class Chain:
         """Name a manifest."""
         return keys.manifest(sequence)
 
-    def _numbers(self) -> "array[int]":
+    def _numbers(self) -> list[int]:
         """List the manifests' numbers, lowest first. What is named otherwise is no manifest."""
         found = (keys.sequence_of(stat.key) for stat in self._store.list("manifests/"))
-        return array("Q", sorted(number for number in found if number is not None))
+        return sorted(number for number in found if number is not None)
 
     # One manifest, in any thread
 
@@ -99,23 +99,28 @@ class Chain:
             manifest = Manifest.read(body)
         except ArchiveDamaged:
             return Seen(sequence, digest(body), None, [_malformed(key)])
-        findings = [] if is_canonical(body) else [_malformed(key)]
-        counts, pending = Counter[str](), 0
+        if not is_written_so(manifest, body) or not _is_in_form(manifest):
+            return Seen(sequence, digest(body), manifest, [_malformed(key)])
+        # By conversation: one can have several lines, of which the last one counts.
+        outcomes: dict[str, str] = {}
+        findings, pending = [], 0
         for part in manifest.entries:
-            findings += self._entries(sequence, part, counts)
+            findings += self._entries(sequence, part, outcomes)
         if manifest.pending is not None:
             findings += self._pending(sequence, manifest.pending)
             pending = manifest.pending.count
         for scope in manifest.scopes.values():
             findings += self._part(scope.recent, Recent, _drop)
-        return Seen(sequence, digest(body), manifest, findings + _add_up(key, manifest, counts), pending)
+        return Seen(
+            sequence, digest(body), manifest, findings + _add_up(key, manifest, Counter(outcomes.values())), pending
+        )
 
-    def _entries(self, sequence: int, part: PartLink, counts: Counter[str]) -> list[Finding]:
+    def _entries(self, sequence: int, part: PartLink, outcomes: dict[str, str]) -> list[Finding]:
         wrong: list[Finding] = []
 
         def take(lines: Iterator[Entry]) -> Iterator[Entry]:
             for entry in lines:
-                counts[entry.outcome] += 1
+                outcomes[entry.conversation_id] = entry.outcome
                 if entry.outcome not in ("adopted", outcome_of(entry.objects)):
                     what = f"{entry.outcome} of {entry.record_key}"
                     wrong.append(Finding(code="R004", key=part.key, expected=what, found=outcome_of(entry.objects)))
@@ -128,7 +133,7 @@ class Chain:
         # Only the newest one counts; those of the past are looked at, and forgotten.
         is_head = sequence == self.sequence
         keep: Callable[[Iterator[Pending]], None] = self._catalogue.add_pending if is_head else _drop
-        return self._part(part, Pending, keep, is_read_again=is_head)
+        return self._part(part, Pending, lambda lines: keep(_in_place(lines)), is_read_again=is_head)
 
     def _part(
         self,
@@ -139,11 +144,11 @@ class Chain:
         is_read_again: bool = False,
     ) -> list[Finding]:
         """Look at a part: once, although many manifests may name it, unless its lines are wanted again."""
+        if part.key != keys.part(part.sha256):
+            return [Finding(code="C008", key=part.key, expected=part.sha256, found="another hash in its name")]
         known = None if is_read_again else self._catalogue.lines_of_part(part.sha256)
         if known is not None:
             return _counted(part, known)
-        if part.key != keys.part(part.sha256):
-            return [Finding(code="C008", key=keys.part(part.sha256), expected="its hash as its name", found="another")]
         try:
             body = self._store.get(part.key)
         except ObjectMissing:
@@ -156,13 +161,16 @@ class Chain:
 
         def counted() -> Iterator[Line]:
             nonlocal count
-            for line in unpack(body, kind):
+            for line in lines_of(body):
                 count += 1
-                yield line
+                one = kind.model_validate_json(line)
+                if one.line() != line + b"\n":
+                    raise ArchiveDamaged(f"{part.key}: a line is not in canonical JSON of the documented fields")
+                yield one
 
         try:
             keep(counted())
-        except ArchiveDamaged:
+        except (ArchiveDamaged, ValueError, zlib.error):
             return [Finding(code="C009", key=part.key, expected=f"{kind.__name__.lower()} lines", found="others")]
         self._catalogue.add_part(part.sha256, count)
         return _counted(part, count)
@@ -188,6 +196,36 @@ class Chain:
             )
         elif seen.sequence > 1 and manifest.previous is None:
             yield Finding(code="C002", key=key, expected="a predecessor", found="none")
+
+
+def _is_in_form(manifest: Manifest) -> bool:
+    """Whether what a manifest says can be: its counts, and the keys of its parts."""
+    parts = [*manifest.entries, *(scope.recent for scope in manifest.scopes.values())]
+    parts += [manifest.pending] if manifest.pending else []
+    named = all(keys.sha256_of_part(part.key) and _is_hash(part.sha256) and part.count >= 0 for part in parts)
+    return named and set(manifest.counts) == {"listed", "carried", *OUTCOMES} and min(manifest.counts.values()) >= 0
+
+
+def _is_hash(text: str) -> bool:
+    return keys.sha256_of_part(keys.part(text)) is not None
+
+
+def _in_place(lines: Iterator[Pending]) -> Iterator[Pending]:
+    """Let through pending conversations whose folder and payloads are where they may be.
+
+    Raises:
+        ArchiveDamaged: One's are not.
+    """
+    for one in lines:
+        held = [receipt.key for receipt in (one.conversation, one.recording) if receipt]
+        is_own = keys.folder_of(one.folder + keys.RECORD) == one.folder and _is_own(one.folder, one.conversation_id)
+        if not is_own or any(keys.folder_of(key) != one.folder for key in held):
+            raise ArchiveDamaged("a pending conversation's folder or payload lies elsewhere")
+        yield one
+
+
+def _is_own(folder: str, conversation_id: str) -> bool:
+    return folder.rstrip("/").rpartition("/")[2] == keys.component(conversation_id)
 
 
 def _drop(lines: Iterator[object]) -> None:
@@ -229,12 +267,9 @@ def _clock(key: str, before: Manifest | None, manifest: Manifest) -> Iterator[Fi
 
 
 def _add_up(key: str, manifest: Manifest, entries: Counter[str]) -> list[Finding]:
-    counts = manifest.counts
-    if set(counts) != {"listed", "carried", *OUTCOMES}:
-        return [Finding(code="C006", key=key, expected="the documented counts", found="others")]
-    findings = []
+    counts, findings = manifest.counts, []
     seen, told = counts["listed"] + counts["carried"], sum(counts[one] for one in OUTCOMES)
-    if seen != told or min(counts.values()) < 0:
+    if seen != told:
         findings.append(Finding(code="C006", key=key, expected=f"{seen} conversations", found=f"{told}"))
     for outcome in SETTLED:
         if counts[outcome] != entries[outcome]:

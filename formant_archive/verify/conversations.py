@@ -17,7 +17,7 @@ from formant_archive.manifest import digest
 from formant_archive.records import Entry, Link, Record, Retention, StoredObject
 from formant_archive.register import Map
 from formant_archive.stores import Lock, Stat, Store
-from formant_archive.verify.reading import Unreadable, is_canonical
+from formant_archive.verify.reading import Unreadable, is_written_so
 
 #: Conversations that a thread looks at before it takes others.
 BATCH = 50
@@ -119,7 +119,7 @@ class Conversations:
     def _one_record(self, look: Look, records: dict[Link, Record | None]) -> None:
         """Of several records, the last must supersede the first, whichever entries name them."""
         superseded = {record.supersedes for record in records.values() if record and record.supersedes}
-        for link in superseded - records.keys():
+        for link in superseded:
             self._superseded(look, link)
         if len(records.keys() - superseded) > 1 and None not in records.values():
             first, *others = sorted(records, key=lambda link: (link.key, link.sha256))
@@ -143,12 +143,12 @@ class Conversations:
             record = Record.model_validate_json(body)
         except ValidationError:
             record = None
-        if record is None or not is_canonical(body):
-            look.find("R003", link.key, "a record in canonical JSON", "something else")
+        if record is None or not is_written_so(record, body):
+            look.find("R003", link.key, "a record in canonical JSON of the documented fields", "something else")
         elif record.conversation_id != conversation_id:
             look.find("R003", link.key, "this conversation's record", "another's")
-        elif not _supersedes_its_neighbour(link.key, record.supersedes):
-            look.find("R003", link.key, "to supersede the record beside it", "another key")
+        elif (wrong := _wrong_about_the_first(link.key, record)) is not None:
+            look.find(wrong, link.key, "a second record that supersedes the first beside it", "something else")
         else:
             return record
         return None
@@ -213,11 +213,14 @@ def _differences(entry: Entry, record: Record) -> list[str]:
     return [name for name in same if getattr(entry, name) != getattr(record, name)]
 
 
-def _supersedes_its_neighbour(key: str, supersedes: Link | None) -> bool:
+def _wrong_about_the_first(key: str, record: Record) -> str | None:
+    """Name what is wrong with what a record says it supersedes: a first one none, a second one the first beside it."""
     folder, _, name = key.rpartition("/")
     if name == keys.RECORD:
-        return supersedes is None
-    return supersedes is not None and supersedes.key == f"{folder}/{keys.RECORD}"
+        return None if record.supersedes is None else "R003"
+    if record.supersedes is None:
+        return "R005"
+    return None if record.supersedes.key == f"{folder}/{keys.RECORD}" else "R004"
 
 
 def _compare(look: Look, payload: StoredObject, stat: Stat) -> None:

@@ -1,10 +1,9 @@
-"""Reading what may be anything: whatever lies there is a finding, never a crash."""
-
-import json
+"""Reading what may be anything: whatever lies there is a finding, until it is the store that is gone."""
 
 from formant_archive.errors import StoreError, StoreUnavailable
 from formant_archive.findings import Finding
-from formant_archive.records import canonical
+from formant_archive.manifest import Manifest
+from formant_archive.records import Record
 
 #: After so many objects that a store could not give, it is the store that is gone, not objects of it.
 PATIENCE = 20
@@ -28,9 +27,10 @@ class Unreadable:
         return Finding(code="U001", key=key, expected="to be read", found=str(fault))
 
 
-def is_canonical(body: bytes) -> bool:
-    """Whether these are the only bytes that say what they say: UTF-8, sorted keys, no spaces, nothing twice."""
+def is_written_so(one: Manifest | Record, body: bytes) -> bool:
+    """Whether a body is the one way to write what was read from it: canonical, documented fields, nothing twice."""
     try:
-        return canonical(json.loads(body)) == body
-    except (ValueError, TypeError, RecursionError):
+        return one.body() == body
+    except ValueError:
+        # NaN and infinity can be read, and are no JSON.
         return False
