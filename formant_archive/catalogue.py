@@ -117,10 +117,10 @@ class Catalogue:
         """Give back the disk's space."""
         self._database.close()
 
-    def add(self, sequence: int, entries: Iterable[Entry]) -> None:
-        """Take up the entries of a manifest; one that is known already changes nothing."""
+    def add(self, sequence: int, lines: Iterable[bytes]) -> None:
+        """Take up the entries of a manifest, as its part has them; one that is known already changes nothing."""
         with self._transaction() as database:
-            database.executemany(_ADD, (_row(sequence, entry) for entry in entries))
+            database.executemany(_ADD, (_row(sequence, line) for line in lines))
 
     def select(self, selection: Selection = EVERYTHING) -> Iterator[Holding]:
         """Yield the conversations of a selection, each once, the newest start first; without a start, last."""
@@ -249,10 +249,13 @@ def outcome_of(objects: Iterable[StoredObject]) -> Outcome:
     return "archived" if keys.RECORDING in names else "archived_without_recording"
 
 
-def _row(sequence: int, entry: Entry) -> tuple[object, ...]:
-    entry = entry.model_copy(update={"outcome": outcome_of(entry.objects)})
+def _row(sequence: int, line: bytes) -> tuple[object, ...]:
+    entry = Entry.model_validate_json(line)
+    if entry.outcome == "adopted":
+        entry = entry.model_copy(update={"outcome": outcome_of(entry.objects)})
+        line = entry.line()
+    line = line.rstrip(b"\n")
     folder, _, name = entry.record_key.rpartition("/")
-    line = entry.line()
     return (
         *(entry.conversation_id, hashlib.sha256(line).digest()[:16], entry.record_key),
         *(f"{folder}/", name == keys.SECOND_RECORD),
@@ -277,7 +280,7 @@ def read_catalogue(store: Store, each: Map = map) -> Catalogue:
     def add(sequence: int) -> None:
         manifest = Manifest.read(store.get(keys.manifest(sequence)))
         for part in manifest.entries:
-            catalogue.add(sequence, read_part(store, part, Entry))
+            catalogue.add(sequence, (entry.line() for entry in read_part(store, part, Entry)))
 
     for _ in each(add, range(1, last_sequence(store) + 1)):
         pass

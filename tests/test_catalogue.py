@@ -45,7 +45,7 @@ def entry(
 def catalogue_of(*manifests: list[Entry]) -> Catalogue:
     catalogue = Catalogue()
     for number, entries in enumerate(manifests, 1):
-        catalogue.add(number, entries)
+        catalogue.add(number, [one.line() for one in entries])
     return catalogue
 
 
@@ -64,6 +64,16 @@ def test_a_conversation_with_several_entries_comes_once_with_the_manifest_that_n
 
     assert [(one.entry.conversation_id, one.sequence) for one in catalogue.select()] == [("a", 1), ("b", 2)]
     assert len(catalogue) == 2
+
+
+def test_an_adopted_entry_says_the_same_as_the_one_that_was_first() -> None:
+    first = entry("a").model_copy(update={"outcome": "archived"})
+    catalogue = Catalogue()
+    # As a part has them, and as a program writes them.
+    catalogue.add(1, [first.line().rstrip(b"\n")])
+    catalogue.add(2, [entry("a").line(), first.line()])
+
+    assert [len(claims) for claims in catalogue.claims()] == [1]
 
 
 @pytest.mark.parametrize("second_first", [True, False])

@@ -15,6 +15,8 @@ from formant_archive.register import Map
 from formant_archive.stores import Store
 from formant_archive.verify.reading import Unreadable, is_written_so
 
+#: What the lines of a part say, beside the lines themselves.
+Lines = Iterator[tuple[Line, bytes]]
 #: The outcomes that have an entry.
 SETTLED = ("archived", "archived_without_recording", "gone", "adopted")
 #: Two machines' clocks may differ by so much, in seconds.
@@ -118,13 +120,13 @@ class Chain:
     def _entries(self, sequence: int, part: PartLink, outcomes: dict[str, str]) -> list[Finding]:
         wrong: list[Finding] = []
 
-        def take(lines: Iterator[Entry]) -> Iterator[Entry]:
-            for entry in lines:
+        def take(lines: Lines[Entry]) -> Iterator[bytes]:
+            for entry, line in lines:
                 outcomes[entry.conversation_id] = entry.outcome
                 if entry.outcome not in ("adopted", outcome_of(entry.objects)):
                     what = f"{entry.outcome} of {entry.record_key}"
                     wrong.append(Finding(code="R004", key=part.key, expected=what, found=outcome_of(entry.objects)))
-                yield entry
+                yield line
 
         found = self._part(part, Entry, lambda lines: self._catalogue.add(sequence, take(lines)), is_read_again=True)
         return found + wrong
@@ -132,14 +134,14 @@ class Chain:
     def _pending(self, sequence: int, part: PartLink) -> list[Finding]:
         # Only the newest one counts; those of the past are looked at, and forgotten.
         is_head = sequence == self.sequence
-        keep: Callable[[Iterator[Pending]], None] = self._catalogue.add_pending if is_head else _drop
+        keep = self._catalogue.add_pending if is_head else _drop
         return self._part(part, Pending, lambda lines: keep(_in_place(lines)), is_read_again=is_head)
 
     def _part(
         self,
         part: PartLink,
         kind: type[Line],
-        keep: Callable[[Iterator[Line]], None],
+        keep: Callable[[Lines[Line]], None],
         *,
         is_read_again: bool = False,
     ) -> list[Finding]:
@@ -159,14 +161,14 @@ class Chain:
             return [Finding(code="C008", key=part.key, expected=part.sha256, found=found)]
         count = 0
 
-        def counted() -> Iterator[Line]:
+        def counted() -> Lines[Line]:
             nonlocal count
             for line in lines_of(body):
                 count += 1
                 one = kind.model_validate_json(line)
                 if one.line() != line + b"\n":
                     raise ArchiveDamaged(f"{part.key}: a line is not in canonical JSON of the documented fields")
-                yield one
+                yield one, line
 
         try:
             keep(counted())
@@ -210,13 +212,13 @@ def _is_hash(text: str) -> bool:
     return keys.sha256_of_part(keys.part(text)) is not None
 
 
-def _in_place(lines: Iterator[Pending]) -> Iterator[Pending]:
+def _in_place(lines: Lines[Pending]) -> Iterator[Pending]:
     """Let through pending conversations whose folder and payloads are where they may be.
 
     Raises:
         ArchiveDamaged: One's are not.
     """
-    for one in lines:
+    for one, _ in lines:
         held = [receipt.key for receipt in (one.conversation, one.recording) if receipt]
         is_own = keys.folder_of(one.folder + keys.RECORD) == one.folder and _is_own(one.folder, one.conversation_id)
         if not is_own or any(keys.folder_of(key) != one.folder for key in held):
