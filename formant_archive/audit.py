@@ -122,7 +122,7 @@ class Audit:
         if self.adopted:
             parts.append(f"{self.adopted:,} leftovers adopted")
         parts += [f"{count:,} × {CODES[code][1]} ({code})" for code, count in sorted(report.tally.codes.items())]
-        return ", ".join(parts)
+        return f"{', '.join(parts)}; head {self.report.pinned_head or 'none'}"
 
     @property
     def markdown(self) -> str:

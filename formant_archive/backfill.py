@@ -26,14 +26,14 @@ class Backfill:
         self.plan = plan
         self.progress = progress
         self._attempts = Counter[int]()
-        self._waiting = deque(number for number in range(1, len(plan.shards) + 1) if number not in progress.done)
+        self._waiting = deque(range(1, len(plan.shards) + 1))
         self._given_up: set[int] = set()
 
     def begin(self) -> tuple[int, int] | None:
         """Give the next shard to begin and which attempt it is; None where there is none now."""
         while self._waiting:
             number = self._waiting.popleft()
-            # It may have been the slow one of two attempts that has done it.
+            # Done by an earlier backfill of the plan; or by the slow one of two attempts.
             if number not in self.progress.done:
                 self._attempts[number] += 1
                 return number, self._attempts[number]
@@ -87,7 +87,8 @@ class Backfill:
         if counts["failed"]:
             parts.append(f"{counts['failed']:,} failed (tried again by the next scheduled run)")
         if self.given_up:
-            parts.append(f"{len(self.given_up):,} shards given up: go on with --resume {self.plan.plan_id}")
+            many = "shard" if len(self.given_up) == 1 else "shards"
+            parts.append(f"{len(self.given_up):,} {many} given up: go on with --resume {self.plan.plan_id}")
         return ", ".join(parts)
 
 

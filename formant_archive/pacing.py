@@ -3,7 +3,9 @@
 FormantAI tells of a window in `X-RateLimit-Limit`, `-Remaining` and `-Reset`; its length is not documented, other
 processes spend from the same window, and the headers may be missing. So the pacer assumes nothing: until an answer
 has told, requests go, as many at once as there are slots. A request that was sent and not answered yet is taken
-as not counted in what the server last told, so that many threads together do not overshoot.
+as not counted in what the server last told, so that many threads together do not overshoot. What other processes have
+under way nobody tells; but how fast the window empties does: where it has lost three requests for each answer of ours,
+two others are at it, and each request of ours is taken for three.
 
 Waiting here is obedience, not a retry: it takes no attempt and none of a call's patience. A thread that sleeps holds
 neither a slot nor the lock.
@@ -151,6 +153,8 @@ class Pacer:
         self._remaining: int | None = None
         self._resets_at = 0.0
         self._ends: float | None = None
+        self._remaining_at_first: int | None = None
+        self._spent_since = 0
 
     @property
     def limit(self) -> int | None:
@@ -196,10 +200,12 @@ class Pacer:
     def _update(self, window: int, remaining: int, resets_at: float, ends: float) -> None:
         if resets_at > self._resets_at + SAME_WINDOW:
             self._resets_at, self._remaining, self._ends = resets_at, remaining, ends
+            self._remaining_at_first, self._spent_since = remaining, 0
         # What was sent in a window that is over tells of that window, however late the answer comes.
         elif window == self._window:
             self._remaining = remaining if self._remaining is None else min(remaining, self._remaining)
             self._ends = ends if self._ends is None else min(ends, self._ends)
+            self._spent_since += 1
 
     def _lose(self) -> None:
         """A request without an answer: the server may have counted it."""
@@ -207,6 +213,7 @@ class Pacer:
             self._in_flight -= 1
             if self._remaining and self._ends is not None:
                 self._remaining -= 1
+                self._spent_since += 1
 
     def _admit(self) -> int:
         while True:
@@ -232,15 +239,23 @@ class Pacer:
 
     def _open_window(self) -> None:
         self._window += 1
-        self._ends = None
+        self._ends = self._remaining_at_first = None
         self._remaining = self._limit
 
     def _pause(self, now: float) -> float:
         if self._closed_until > now:
             return self._closed_until - now
-        if self._remaining is None or self._remaining > self._in_flight:
+        if self._remaining is None or self._remaining >= (self._in_flight + 1) * self._spenders:
             return 0.0
-        return POLL if self._remaining or self._ends is None else self._ends - now
+        # With nothing of ours under way there is no answer to come that could tell more.
+        return POLL if (self._remaining and self._in_flight) or self._ends is None else self._ends - now
+
+    @property
+    def _spenders(self) -> float:
+        """How many requests the window has lost for each of ours: about as many processes spend from it."""
+        if self._remaining_at_first is None or self._remaining is None or not self._spent_since:
+            return 1.0
+        return max(1.0, (self._remaining_at_first - self._remaining) / self._spent_since)
 
     def _closed(self, pause: float) -> str:
         opens = (self._wall_clock() + timedelta(seconds=pause)).astimezone(UTC)

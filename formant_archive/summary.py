@@ -50,6 +50,11 @@ class Summary:
         return ", ".join(parts)
 
     @property
+    def pinned_head(self) -> str:
+        """The head as `verify --expect-head` takes it, to be noted outside of the archive."""
+        return f"{self.sequence}:{self.head.sha256}" if self.head else "none"
+
+    @property
     def _shortfall(self) -> str:
         return "it could not be finished" if self.missing is None else f"{self.missing:,} missing"
 

@@ -107,3 +107,8 @@ def test_the_sentence_is_one_line() -> None:
     everything = summary(complete=False, missing=1, **dict.fromkeys(OUTCOMES, 1))
 
     assert "\n" not in everything.sentence
+
+
+def test_the_head_is_said_as_a_verification_takes_it() -> None:
+    assert summary().pinned_head == f"42:{SHA}"
+    assert summary(head=None).pinned_head == "none"
