@@ -1000,8 +1000,9 @@ def a_body_in_the_place_of_a_recording(files: Files, dice: Random) -> str:
 @damage("X001", verdict="VALID")
 def a_record_that_no_manifest_names(files: Files, dice: Random) -> str:
     key = pick(dice, only_records(files))
+    record = json.loads(files[key])
     other = key.replace("/record.json", "x/record.json")
-    files[other] = files[key]
+    files[other] = canonical({**record, "conversation_id": record["conversation_id"] + "x"})
     return str(other)
 
 

@@ -40,6 +40,7 @@ SETTLED_TWICE = "SELECT min(folder) FROM settled GROUP BY name HAVING count(*) >
 PATTERNS = {"text": "(?s:.*)", "name": "(?s:.+)", "hash": "[0-9a-f]{64}", "part_key": PART}
 PATTERNS |= {"time": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "uuid": "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"}
 TYPES = {"int": int, "float": float, "whole": int, "bool": bool, "yes": bool, "any": dict}
+UNSET = {"supersedes", "retention", "unsafe_store"}  # fields that are there only where they are set
 LEAST = {"whole": 0, "yes": 1}
 FORMS: dict[str, dict[str, str]] = {"counts": dict.fromkeys(["listed", "carried", *COUNTED], "whole")}
 TABLE = """
@@ -57,6 +58,7 @@ row conversation_id:name agent_id:int|text? status:text start_timestamp:int?
 call &row end_timestamp:int? duration_seconds:int|float?
 record &call format:formant-archive/record/1 source:text conversation:receipt? transcript:transcript|missing
 record recording:recording|missing remarks:text* writer:writer settled_at:time supersedes:link
+record retention:any
 entry &row outcome:archived|archived_without_recording|gone|adopted record_key:text record_sha256:hash objects:object*
 pending &call folder:text first_seen_at:time scopes:text* witness:text? reason:text message:text? failed:bool
 pending failures:whole conversation:any? recording:any? conversation_probes:probe* recording_probes:probe*
@@ -66,7 +68,7 @@ origin id:text part:whole flow:text version:text parameters:any started_at:time 
 listing scope:text order:text? full:bool since:int? pages:whole rows:whole unique:whole
 listing total_first:int? total_last:int? complete:bool
 scope watermark:int? total:int? order:text? floor:int? statuses:text* recent:part
-manifest format:formant-archive/manifest/1 kind:run|audit|hold|erasure sequence:int previous:link? archive_id:uuid
+manifest format:formant-archive/manifest/1 kind:run|backfill|audit|hold|erasure sequence:int previous:link? archive_id:uuid
 manifest source:text run:origin listing:listing? counts:counts entries:part* pending:part? scopes:scope%
 manifest unsafe_store:yes
 """
@@ -87,7 +89,7 @@ def fits(value: Any, form: str) -> bool:
     if kind == "%":
         return isinstance(value, dict) and all(fits(one, of) for one in value.values())
     if fields := FORMS.get(form):
-        names = {*value, *({"supersedes", "unsafe_store"} & fields.keys())} if isinstance(value, dict) else None
+        names = {*value, *(UNSET & fields.keys())} if isinstance(value, dict) else None
         return names == fields.keys() and all(fits(value[name], fields[name]) for name in value)
     if form in TYPES:
         return type(value) in (TYPES[form],) and (form not in LEAST or value >= LEAST[form])
