@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check format bench simulate torture clean
+.PHONY: install demo test check format bench simulate torture stack-test clean
 
 install: .venv/installed
 
@@ -40,6 +40,10 @@ simulate: install
 
 torture: install
 	$(BIN)/python -m tests.torture --kills $(KILLS)
+
+# Prefect's server on PostgreSQL (Debian's `postgresql`), two workers, an S3 server; five minutes.
+stack-test: install
+	$(BIN)/python -m pytest tests/stack
 
 clean:
 	rm -rf .venv .prefect .*_cache .hypothesis dist *.egg-info demo-archive demo-export

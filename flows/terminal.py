@@ -34,7 +34,8 @@ def run(flow: Flow[Any, Any], *, needs_key: bool = True, **parameters: Any) -> i
     Raises:
         UsageError: A setting or parameter is missing or wrong; it is said before Prefect starts anything.
     """
-    check_parameters(flow, parameters)
+    with quiet():
+        check_parameters(flow, parameters)
     settings = current_settings()
     if needs_key and settings.formant_api_key is None and not PREFECT_API_URL.value():
         raise UsageError("FORMANT_API_KEY is not set. Set it in the environment or in .env")

@@ -171,13 +171,14 @@ def make_plan(
     policy: Policy = EAGER,
     keep: bool = True,
     plan_id: str | None = None,
+    source: str = SOURCE,
 ) -> Plan:
     """Plan once; `since` and `until` are epoch ms."""
     planner = Planner(
         ledger.read_head(store),
         plan_id=plan_id or f"plan-{next(_numbers)}",
         policy=policy,
-        source=SOURCE,
+        source=source,
         since=since,
         until=until,
         shard_size=shard_size,

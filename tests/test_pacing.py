@@ -151,6 +151,78 @@ def test_a_limit_below_the_number_of_threads_is_overshot_in_the_first_window_alo
     assert set(others[:-1]) == {5}
 
 
+@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("latency", [0.02, 0.1, 0.5])
+def test_processes_that_know_nothing_of_each_other_use_a_window_up_and_hardly_overshoot(
+    processes: int, latency: float
+) -> None:
+    threads, windows = 16, 4
+    time = Time(threads=processes * threads)
+    server, pacers = Server(time, allowed=600), [pacer(time) for _ in range(processes)]
+    ends = time.now + windows * 60 - 1
+
+    def work(number: int) -> None:
+        try:
+            while time.now < ends:
+                with pacers[number % processes].turn() as turn:
+                    time.sleep(latency * (number % 7 + 4) / 14)
+                    status, headers = server.answer()
+                    time.sleep(latency * (number % 5 + 3) / 10)
+                    turn.answered(status, headers)
+        finally:
+            time.done()
+
+    with ThreadPoolExecutor(processes * threads) as pool:
+        list(pool.map(work, range(processes * threads)))
+    _, *steady, _ = server.counted.values()
+    assert min(steady) >= 0.99 * 600
+    assert sum(count - 600 for count in steady) <= 0.01 * sum(steady)
+
+
+def refuse(seconds: float) -> None:
+    raise TimeoutError(seconds)
+
+
+def test_where_others_spend_too_each_request_in_flight_is_taken_for_several() -> None:
+    time = Time()
+    paced = pacer(time, sleep=refuse)
+    for remaining in (40, 30, 20):
+        ask(paced, headers=told(time, remaining, 30))
+    # Ten were spent for each of ours: two in flight are twenty.
+    with paced.turn(), paced.turn(), pytest.raises(TimeoutError):
+        ask(paced)
+
+
+def test_the_last_requests_of_a_window_are_left_to_the_others_and_its_end_is_waited_for() -> None:
+    time = Time()
+    paced = pacer(time)
+    for remaining in (40, 30, 20, 9):
+        ask(paced, headers=told(time, remaining, 30))
+    ask(paced)
+    assert time.slept == [30.25]
+
+
+def test_what_others_spent_is_forgotten_with_the_window() -> None:
+    time = Time()
+    paced = pacer(time, sleep=refuse)
+    for remaining in (40, 9):
+        ask(paced, headers=told(time, remaining, 30))
+    time.now += 31
+    ask(paced, headers=told(time, 5, 60))
+    with paced.turn(), paced.turn(), paced.turn(), paced.turn():
+        ask(paced)
+
+
+def test_requests_without_an_answer_are_ours_too() -> None:
+    time = Time()
+    paced = pacer(time, sleep=refuse)
+    ask(paced, headers=told(time, 4, 30))
+    for _ in range(3):
+        with paced.turn():
+            pass
+    ask(paced)
+
+
 def test_an_unknown_budget_is_spent_by_no_more_requests_at_once_than_there_are_slots() -> None:
     time = Time(threads=8)
     paced = pacer(time, slots=8)
@@ -221,9 +293,6 @@ def test_a_thread_that_waits_for_the_window_holds_no_slot() -> None:
 
 
 def test_a_request_in_flight_is_taken_as_not_counted_yet() -> None:
-    def refuse(seconds: float) -> None:
-        raise TimeoutError(seconds)
-
     time = Time()
     paced = pacer(time, sleep=refuse)
     ask(paced, headers=told(time, 2, 30))

@@ -68,7 +68,8 @@ origin id:text part:whole flow:text version:text parameters:any started_at:time 
 listing scope:text order:text? full:bool since:int? pages:whole rows:whole unique:whole
 listing total_first:int? total_last:int? complete:bool
 scope watermark:int? total:int? order:text? floor:int? statuses:text* recent:part
-manifest format:formant-archive/manifest/1 kind:run|backfill|audit|hold|erasure sequence:int previous:link? archive_id:uuid
+manifest format:formant-archive/manifest/1 kind:run|backfill|audit|hold|erasure sequence:int previous:link?
+manifest archive_id:uuid
 manifest source:text run:origin listing:listing? counts:counts entries:part* pending:part? scopes:scope%
 manifest unsafe_store:yes
 """

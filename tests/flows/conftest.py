@@ -8,6 +8,7 @@ import gzip
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -125,19 +126,22 @@ class Ended:
 
 
 class Terminal:
-    """`python -m flows.archive` in a process and a process group of its own, with nothing of the user's settings.
+    """A flow's command in a process and a process group of its own, with nothing of the user's settings.
 
     Args:
         folder: Where it is started; Prefect's home is in it too.
         arguments: Its own.
+        module: What is run, as `python -m`.
         settings: The environment's `FORMANT_…`, `ARCHIVE_…` and `PREFECT_…`.
     """
 
-    def __init__(self, folder: Path, *arguments: str, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, module: str = "flows.archive", settings: Mapping[str, str]
+    ) -> None:
         self.home = folder / "prefect-home"
         clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIXES)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "flows.archive", *arguments],
+            [sys.executable, "-m", module, *arguments],
             cwd=folder,
             env={**clean, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(self.home), **PATIENT, **settings},
             stdin=subprocess.DEVNULL,
@@ -155,6 +159,10 @@ class Terminal:
         """Wait until it ends."""
         out, err = self._process.communicate(timeout=seconds)
         return Ended(self._process.returncode, out, err)
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C."""
+        os.killpg(self.pid, signal.SIGINT)
 
     def stop(self) -> None:
         """End it, however far it is."""
