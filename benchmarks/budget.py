@@ -8,6 +8,7 @@ whole windows after the first, in which everything starts.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -195,6 +196,7 @@ class Scene:
 @contextmanager
 def scene(conversations: int, limit: int, seconds: float, latency: int) -> Iterator[Scene]:
     """Set everything up, and take it down again."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     ours = ("ARCHIVE_", "FORMANT_", "PREFECT_")
     with TemporaryDirectory(prefix="formant-archive-benchmark-") as name, ExitStack() as parts:
         folder = Path(name)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 #: A longer duration than this is none: 30,000 years.
 LONGEST_SECONDS = 1e12
@@ -197,10 +197,10 @@ class PresentTranscript(Frozen):
 
 
 class Missing(Frozen):
-    """A payload that never came, with every probe as evidence: two at the least."""
+    """A payload that never came, with every probe as evidence."""
 
     state: Literal["absent", "not_expected", "gone"]
-    probes: Annotated[tuple[Probe, ...], Field(min_length=2)]
+    probes: tuple[Probe, ...]
 
 
 class ArchivedRecording(Receipt):

@@ -14,13 +14,15 @@ from formant_archive.catalogue import Catalogue, Holding, Selection
 from formant_archive.errors import ObjectMissing, StoreError
 from formant_archive.findings import Finding
 from formant_archive.manifest import digest
-from formant_archive.records import Entry, Link, Record, Retention, StoredObject
+from formant_archive.records import Entry, Link, Missing, Record, Retention, StoredObject
 from formant_archive.register import Map
 from formant_archive.stores import Lock, Stat, Store
 from formant_archive.verify.reading import Unreadable, is_written_so
 
 #: Conversations that a thread looks at before it takes others.
 BATCH = 50
+#: Questions in vain after which something may be called absent or gone.
+PROBES = 2
 _CHUNK = 1 << 20
 Item = TypeVar("Item")
 
@@ -145,6 +147,8 @@ class Conversations:
             record = None
         if record is None or not is_written_so(record, body):
             look.find("R003", link.key, "a record in canonical JSON of the documented fields", "something else")
+        elif not _is_evident(record):
+            look.find("R003", link.key, f"{PROBES} probes at the least for what never came", "fewer")
         elif record.conversation_id != conversation_id:
             look.find("R003", link.key, "this conversation's record", "another's")
         elif (wrong := _wrong_about_the_first(link.key, record)) is not None:
@@ -211,6 +215,12 @@ def _differences(entry: Entry, record: Record) -> list[str]:
     """Name what an entry says otherwise than its record."""
     same = ("agent_id", "start_timestamp", "status", "objects")
     return [name for name in same if getattr(entry, name) != getattr(record, name)]
+
+
+def _is_evident(record: Record) -> bool:
+    """Whether what a record calls missing was asked for as often as the format says."""
+    missing = (one for one in (record.transcript, record.recording) if isinstance(one, Missing))
+    return all(len(one.probes) >= PROBES for one in missing)
 
 
 def _wrong_about_the_first(key: str, record: Record) -> str | None:
