@@ -333,6 +333,19 @@ def test_a_file_larger_than_any_manifest_is_not_read(folder: Path, capsys: pytes
     assert (said.verdict, "U001" in said.codes) == ("UNVERIFIED", True)
 
 
+def test_a_check_that_does_not_get_to_its_end_is_no_verdict(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(check: verify_archive.Check) -> None:
+        raise MemoryError
+
+    write(archives()[0], folder)
+    monkeypatch.setattr(verify_archive.Check, "leftovers", fail)
+
+    assert verify_archive.main([str(folder)]) == 3
+    assert "found MemoryError\nUNVERIFIED: " in capsys.readouterr().out
+
+
 # The head
 
 
