@@ -81,7 +81,7 @@ class Orders:
     def again(self, point: str) -> None:
         """Ask for a point once more that a run did not get to."""
         with self._lock:
-            self._left.append(f"{point}:1")
+            self._left.append(point if point == RANDOM else f"{point}:1")
 
 
 def besiege(kills: int, seed: int, folder: Path, tell: Tell = lambda line: None) -> Tally:
