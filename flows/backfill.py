@@ -120,7 +120,7 @@ def archive(plan: Plan, on: Where, max_parallel: int, patience: float) -> State[
         raise
     report.publish_backfill(outcome)
     end = Completed if outcome.exit_code == 0 else Failed
-    return end(message=outcome.sentence, data={"exit_code": outcome.exit_code, **outcome.counts})
+    return end(message=outcome.message, data={"exit_code": outcome.exit_code, **outcome.counts})
 
 
 def make_plan(

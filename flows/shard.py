@@ -60,7 +60,8 @@ def archive_shard(plan_id: str, number: Annotated[int, Field(ge=1)]) -> State[An
         connections.call_off()
         raise
     end = Failed if run.totals["failed"] else Completed
-    return end(message=run.shard_sentence, data={"exit_code": int(run.totals["failed"] > 0), **run.totals})
+    message = f"{run.shard_sentence}; head {run.summary.pinned_head}"
+    return end(message=message, data={"exit_code": int(run.totals["failed"] > 0), **run.totals})
 
 
 def begin(plan: Plan, number: int) -> Run:

@@ -6,7 +6,7 @@ or shows no sign of life, is replaced. When the backfill is cancelled, so are th
 
 import time
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
 from uuid import UUID
@@ -103,13 +103,29 @@ def settle(backfill: Backfill, number: int, state: State[Any] | None) -> None:
 
 
 def work_on_workers(
-    client: SyncPrefectClient, backfill: Backfill, max_parallel: int, patience: float, look: Step, tell: Tell
+    client: SyncPrefectClient,
+    backfill: Backfill,
+    max_parallel: int,
+    patience: float,
+    look: Step,
+    tell: Tell,
+    poll: float = POLL,
 ) -> None:
-    """Keep some shards open until none is left."""
+    """Keep some shards open until none is left.
+
+    Args:
+        client: Prefect's.
+        backfill: What there is to do.
+        max_parallel: Shards open at once.
+        patience: Seconds without a sign of life after which a shard is given to another worker.
+        look: Reads which shards are done.
+        tell: Is told what to add to how far the backfill is.
+        poll: Seconds between two looks at the shards that are open.
+    """
     opened: dict[int, UUID] = {}
     try:
         while open_more(backfill, opened, max_parallel):
-            time.sleep(POLL)
+            time.sleep(poll)
             states = {number: state_of(client, run) for number, run in opened.items()}
             over = [number for number, state in states.items() if is_over(client, opened[number], state, patience)]
             if over:
@@ -119,8 +135,10 @@ def work_on_workers(
                 settle(backfill, number, state)
             tell(said(opened, states))
     finally:
-        for run in opened.values():
-            end(client, run, None, Cancelling(message="its backfill has ended"))
+        # Each of them, also where Prefect cannot be asked to end the one before.
+        with ExitStack() as ends:
+            for run in opened.values():
+                ends.callback(end, client, run, None, Cancelling(message="its backfill has ended"))
 
 
 def said(opened: Collection[int], states: Mapping[int, State[Any] | None]) -> str:

@@ -4,7 +4,6 @@ Nothing is ever deleted. That the source does not list a conversation any more i
 lists little of what is archived, that says more of the key than of the archive.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
@@ -14,12 +13,13 @@ from formant_archive.errors import ObjectMissing
 from formant_archive.findings import CODES, EXIT_CODES, Finding
 from formant_archive.ledger import Draft, Head, commit
 from formant_archive.listing import Listing
-from formant_archive.manifest import OUTCOMES, Changes, RunNote, Scope, ScopeNote, digest
+from formant_archive.manifest import OUTCOMES, Changes, RunNote, Scope, ScopeNote
 from formant_archive.records import Entry, Reference, StoredObject, milliseconds
-from formant_archive.register import Map
+from formant_archive.register import Map, entry_of
 from formant_archive.stores import Store
 from formant_archive.verify import Report, Verification
 from formant_archive.verify.leftovers import adoptable
+from formant_archive.verify.reading import weigh
 
 #: Where more than one in so many of what is archived is not listed any more, the key is in doubt.
 DOUBTFUL = 10
@@ -28,7 +28,6 @@ SHOWN = 10
 #: Characters of a cell.
 LONGEST = 300
 ALL, AGENT = "all", "agent_id="
-_CHUNK = 1 << 20
 
 
 class Audit:
@@ -95,11 +94,12 @@ class Audit:
             StoreError: The store is out of reach.
         """
         looked_at = list(each(lambda key: _adopted(store, key), self.leftovers))
-        self._add(one for one in looked_at if isinstance(one, Finding))
         entries = [one for one in looked_at if isinstance(one, Entry)]
         if entries and head.manifest is not None:
             commit(store, head, _draft(head.manifest.source, run, entries), allow_unsafe=allow_unsafe, each=each)
             self.adopted = len(entries)
+        # At the very end: whoever tries again after an outage must not count them twice.
+        self._add(one for one in looked_at if isinstance(one, Finding))
 
     @property
     def is_well(self) -> bool:
@@ -179,30 +179,17 @@ def _adopted(store: Store, key: str) -> Entry | Finding:
     for payload in record.objects:
         if not _is_there(store, keys.folder_of(key), payload):
             return Finding(code="X004", key=key, expected=payload.key, found="nothing, or other bytes")
-    return Entry(
-        conversation_id=record.conversation_id,
-        agent_id=record.agent_id,
-        start_timestamp=record.start_timestamp,
-        status=record.status,
-        outcome="adopted",
-        record_key=key,
-        record_sha256=digest(body),
-        objects=record.objects,
-    )
+    return entry_of(record, key, body, "adopted")
 
 
 def _is_there(store: Store, folder: str | None, payload: StoredObject) -> bool:
     """Whether a payload lies in the conversation's own folder, and is what its record says."""
     if keys.folder_of(payload.key) != folder:
         return False
-    hashed = hashlib.sha256()
     try:
-        with store.open(payload.key) as file:
-            while chunk := file.read(_CHUNK):
-                hashed.update(chunk)
+        return weigh(store, payload.key) == (payload.size, payload.sha256)
     except ObjectMissing:
         return False
-    return hashed.hexdigest() == payload.sha256
 
 
 def _draft(source: str, run: RunNote, entries: Sequence[Entry]) -> Draft:

@@ -91,6 +91,12 @@ class Backfill:
             parts.append(f"{len(self.given_up):,} {many} given up: go on with --resume {self.plan.plan_id}")
         return ", ".join(parts)
 
+    @property
+    def message(self) -> str:
+        """Say how it ended, and with which head: to be noted where whoever could rewrite the archive cannot reach."""
+        head = self.progress.pinned_head
+        return f"{self.sentence}; head {head}" if head else self.sentence
+
 
 def is_outage(counts: Mapping[str, int], pending: Iterable[Pending]) -> bool:
     """Whether nothing at all of a shard could be had: it is begun again, not left to the scheduled runs.

@@ -75,6 +75,11 @@ def folder_of(key: str) -> str | None:
     return match[0] if match and is_safe and "/" not in key[match.end() :] and key[match.end() :] else None
 
 
+def is_own(folder: str, conversation_id: str) -> bool:
+    """Whether a folder bears a conversation's name."""
+    return folder.rstrip("/").rpartition("/")[2] == component(conversation_id)
+
+
 def day_folder_of(folder: str) -> str:
     """Name the day's folder that a conversation's folder lies in."""
     return folder.rstrip("/").rpartition("/")[0] + "/"

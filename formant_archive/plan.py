@@ -90,12 +90,10 @@ class Plan(Frozen):
         Args:
             a_minute: The API's limit as it was last told, taken for one of a minute; None where it told none.
         """
-        size = (
-            f"about {self.bytes / 1e9:,.1f} GB ({self.seconds / 3600:,.0f} hours of audio), {self.requests:,} requests"
-        )
+        size = f"about {self.bytes / 1e9:,.1f} GB ({self.seconds / 3600:,.0f} h of audio), {self.requests:,} requests"
         if a_minute is None:
             return f"{size}; the API tells no rate limit"
-        return f"{size}: {ceil(self.requests / a_minute):,} minutes at {a_minute:,} requests a minute"
+        return f"{size}: {ceil(self.requests / a_minute):,} min at {a_minute:,} requests a minute"
 
 
 def told(counts: Mapping[str, int], how: str = "") -> str:

@@ -46,7 +46,7 @@ def find_record(store: Store, conversation: Pending) -> Entry | None:
         body = store.get(key)
     except ObjectMissing:
         return None
-    return _entry(read_record(key, body, conversation.conversation_id), key, body, "adopted")
+    return entry_of(read_record(key, body, conversation.conversation_id), key, body, "adopted")
 
 
 def read_folders(store: Store, day_folders: Sequence[str], each: Map = map) -> dict[str, frozenset[str]]:
@@ -91,15 +91,15 @@ def seal(store: Store, folder: str, record: Record) -> Entry:
     """Settle a conversation: write its record, or find that another run has done so."""
     key, body = folder + keys.RECORD, record.body()
     if store.put(key, body, sha256=digest(body)):
-        return _entry(record, key, body, outcome(record))
+        return entry_of(record, key, body, outcome(record))
     found = store.get(key)
     if found == body:
         # Our own put, whose reply was lost.
-        return _entry(record, key, body, outcome(record))
+        return entry_of(record, key, body, outcome(record))
     earlier = read_record(key, found, record.conversation_id)
     if _says_more(record, earlier):
         return _supersede(store, folder, record, Link(key=key, sha256=digest(found)))
-    return _entry(earlier, key, found, "adopted")
+    return entry_of(earlier, key, found, "adopted")
 
 
 def _says_more(record: Record, earlier: Record) -> bool:
@@ -120,9 +120,9 @@ def _supersede(store: Store, folder: str, record: Record, earlier: Link) -> Entr
     key = folder + keys.SECOND_RECORD
     body = record.model_copy(update={"supersedes": earlier}).body()
     if store.put(key, body, sha256=digest(body)):
-        return _entry(record, key, body, outcome(record))
+        return entry_of(record, key, body, outcome(record))
     found = store.get(key)
-    return _entry(read_record(key, found, record.conversation_id), key, found, "adopted")
+    return entry_of(read_record(key, found, record.conversation_id), key, found, "adopted")
 
 
 def outcome(record: Record) -> Outcome:
@@ -132,7 +132,8 @@ def outcome(record: Record) -> Outcome:
     return "archived" if isinstance(record.recording, ArchivedRecording) else "archived_without_recording"
 
 
-def _entry(record: Record, key: str, body: bytes, outcome: Outcome) -> Entry:
+def entry_of(record: Record, key: str, body: bytes, outcome: Outcome) -> Entry:
+    """Make the line of a manifest that names a record."""
     return Entry(
         conversation_id=record.conversation_id,
         agent_id=record.agent_id,

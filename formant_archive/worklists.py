@@ -81,12 +81,16 @@ class Progress:
 
     A shard counts as the first run of it that has committed says: a second one, of a shard that was taken for lost,
     finds everything settled, and would be counted once more.
+
+    Attributes:
+        pinned_head: The newest manifest that was read, as `verify --expect-head` takes it; None where none has come.
     """
 
     def __init__(self, store: Store, plan: Plan) -> None:
         self._store, self._plan_id, self._read = store, plan.plan_id, plan.sequence
         self._runs: dict[int, str] = {}
         self._counts = Counter[str]()
+        self.pinned_head: str | None = None
 
     @property
     def done(self) -> Set[int]:
@@ -101,7 +105,9 @@ class Progress:
     def look(self) -> None:
         """Read the manifests that have come since the last look."""
         for sequence in range(self._read + 1, last_sequence(self._store, after=self._read) + 1):
-            self._take(Manifest.read(self._store.get(keys.manifest(sequence))))
+            body = self._store.get(keys.manifest(sequence))
+            self._take(Manifest.read(body))
+            self.pinned_head = f"{sequence}:{digest(body)}"
             # Noted one by one: a look that breaks off in the middle is tried again.
             self._read = sequence
 

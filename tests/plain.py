@@ -12,9 +12,10 @@ from random import Random
 
 import httpx
 
-from formant_archive import capture, ledger, register, settlement, worklists
+from formant_archive import capture, keys, ledger, register, settlement, worklists
 from formant_archive.client import FormantClient
 from formant_archive.errors import ApiError, ApiRefused
+from formant_archive.manifest import Manifest
 from formant_archive.plan import Plan, Planner, check_number, check_plan
 from formant_archive.policy import Policy
 from formant_archive.records import Entry, Pending, milliseconds
@@ -257,3 +258,20 @@ def _recording(
     if not settlement.wants_recording(pending, run.policy):
         return Answer()
     return capture.capture_recording(client, store, pending, policy=run.policy, clock=clock)
+
+
+def manifests(store: Store) -> list[Manifest]:
+    """Every manifest, the oldest first."""
+    last = ledger.last_sequence(store)
+    return [Manifest.read(store.get(keys.manifest(number))) for number in range(1, last + 1)]
+
+
+def entries(store: Store) -> list[Entry]:
+    """Every entry of every manifest, in their order."""
+    parts = [part for manifest in manifests(store) for part in manifest.entries]
+    return [one for part in parts for one in ledger.read_part(store, part, Entry)]
+
+
+def pending(store: Store) -> dict[str, Pending]:
+    """What the head waits for, by conversation."""
+    return dict(ledger.read_head(store).state.pending)

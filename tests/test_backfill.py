@@ -12,15 +12,15 @@ import pytest
 from formant_archive import keys, ledger
 from formant_archive.backfill import ATTEMPTS, Backfill, is_outage
 from formant_archive.errors import ApiRefused, ArchiveDamaged, StoreUnavailable, UsageError
-from formant_archive.manifest import OUTCOMES, Changes, Manifest, PartLink, RunNote, Scope
+from formant_archive.manifest import OUTCOMES, Changes, PartLink, RunNote, Scope
 from formant_archive.plan import OUTCOMES as SORTED
 from formant_archive.plan import Plan
 from formant_archive.policy import Policy
-from formant_archive.records import Entry, Pending, Reference
+from formant_archive.records import Pending, Reference
 from formant_archive.simulator import SPOKEN, Simulator
 from formant_archive.verify import Depth, Verification
 from formant_archive.worklists import Progress
-from tests.plain import SOURCE, Clock, Crash, archive, client_of, make_plan
+from tests.plain import SOURCE, Clock, Crash, archive, client_of, entries, make_plan, manifests, pending
 from tests.stores.memory import MemoryStore
 
 NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
@@ -39,24 +39,6 @@ def store() -> MemoryStore:
 def simulator(clock: Clock, conversations: int = 60, **options: Any) -> Simulator:
     given: dict[str, Any] = {"completed": 1, "audio_seconds": (0.1, 0.2), **options}
     return Simulator(7, conversations, now=lambda: clock.ms, **given)
-
-
-def manifests(store: MemoryStore) -> list[Manifest]:
-    last = ledger.last_sequence(store)
-    return [Manifest.read(store.get(keys.manifest(number))) for number in range(1, last + 1)]
-
-
-def entries(store: MemoryStore) -> list[Entry]:
-    return [
-        one
-        for manifest in manifests(store)
-        for part in manifest.entries
-        for one in ledger.read_part(store, part, Entry)
-    ]
-
-
-def pending(store: MemoryStore) -> dict[str, Pending]:
-    return dict(ledger.read_head(store).state.pending)
 
 
 def check(store: MemoryStore, sim: Simulator) -> None:

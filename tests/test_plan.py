@@ -280,7 +280,7 @@ def test_the_estimate_is_two_requests_and_the_listed_seconds_of_audio() -> None:
     assert plan.requests == 10
     assert plan.seconds == 60 + 90 + 0 + 0 + 3600
     assert plan.bytes == 3750 * 16_000 + 5 * 4_000
-    assert plan.estimate(4) == "about 0.1 GB (1 hours of audio), 10 requests: 3 minutes at 4 requests a minute"
+    assert plan.estimate(4) == "about 0.1 GB (1 h of audio), 10 requests: 3 min at 4 requests a minute"
     assert plan.estimate(None).endswith("10 requests; the API tells no rate limit")
 
 

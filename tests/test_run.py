@@ -14,9 +14,9 @@ from formant_archive.client import FormantClient
 from formant_archive.errors import ApiRefused, ApiUnavailable, ArchiveDamaged, StoreUnavailable, UnsafeStore, UsageError
 from formant_archive.manifest import OUTCOMES, Manifest
 from formant_archive.policy import Policy
-from formant_archive.records import Entry, Pending, Reference, canonical
+from formant_archive.records import Entry, Reference, canonical
 from formant_archive.simulator import SPOKEN, Simulator
-from tests.plain import SOURCE, Clock, Crash, archive, client_of
+from tests.plain import SOURCE, Clock, Crash, archive, client_of, entries, manifests, pending
 from tests.stores.memory import MemoryStore
 
 PATIENT = Policy(results_wait=timedelta(0))
@@ -34,24 +34,6 @@ def store() -> MemoryStore:
 
 def simulator(clock: Clock, conversations: int = 60, **options: Any) -> Simulator:
     return Simulator(7, conversations, now=lambda: clock.ms, audio_seconds=(0.1, 0.3), **options)
-
-
-def manifests(store: MemoryStore) -> list[Manifest]:
-    last = ledger.last_sequence(store)
-    return [Manifest.read(store.get(keys.manifest(number))) for number in range(1, last + 1)]
-
-
-def entries(store: MemoryStore) -> list[Entry]:
-    return [
-        one
-        for manifest in manifests(store)
-        for part in manifest.entries
-        for one in ledger.read_part(store, part, Entry)
-    ]
-
-
-def pending(store: MemoryStore) -> dict[str, Pending]:
-    return dict(ledger.read_head(store).state.pending)
 
 
 def record_of(store: MemoryStore, entry: Entry) -> dict[str, Any]:

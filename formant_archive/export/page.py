@@ -82,7 +82,7 @@ def _joined(lines: Iterable[str]) -> Iterator[Markup]:
     """Give the lines as the inside of a list in JSON; they were escaped when they were written."""
     comma = ""
     for line in lines:
-        yield Markup(comma + line)  # noqa: S704
+        yield Markup(comma + line)  # noqa: S704  # escaped when written
         comma = ","
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
+from formant_archive import keys
 from formant_archive.catalogue import EVERYTHING, Catalogue, Selection
-from formant_archive.errors import UsageError
+from formant_archive.errors import StoreError, UsageError
 from formant_archive.findings import Finding, Tally, Verdict
 from formant_archive.manifest import Manifest
 from formant_archive.records import Link
@@ -22,6 +23,7 @@ from formant_archive.stores import Store
 from formant_archive.verify.chain import Chain
 from formant_archive.verify.conversations import Conversations, Depth
 from formant_archive.verify.leftovers import leftovers, traces
+from formant_archive.verify.reading import Unreadable
 
 __all__ = ["Depth", "Expected", "Report", "Tell", "Verification", "depth_of"]
 
@@ -174,7 +176,11 @@ class Verification:
         if self._expected is None:
             return
         number, sha256 = self._expected.sequence, self._expected.sha256
-        found = chain.sha256_of(number)
+        try:
+            found = chain.sha256_of(number)
+        except StoreError as fault:
+            yield Unreadable().finding(keys.manifest(number), fault)
+            return
         if found != sha256:
             there = f"the newest manifest is {chain.sequence}" if found is None else f"{number}:{found}"
-            yield Finding(code="C005", key=chain.key_of(number), expected=f"{number}:{sha256}", found=there)
+            yield Finding(code="C005", key=keys.manifest(number), expected=f"{number}:{sha256}", found=there)

@@ -3,14 +3,14 @@
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from formant_archive import keys
 from formant_archive.catalogue import Catalogue, outcome_of
 from formant_archive.errors import ArchiveDamaged, ObjectMissing, StoreError
 from formant_archive.findings import Finding
 from formant_archive.manifest import OUTCOMES, Line, Manifest, PartLink, digest, lines_of
-from formant_archive.records import Entry, Link, Pending, Recent
+from formant_archive.records import Entry, Link, Outcome, Pending, Recent
 from formant_archive.register import Map
 from formant_archive.stores import Store
 from formant_archive.verify.reading import Unreadable, is_written_so
@@ -18,7 +18,7 @@ from formant_archive.verify.reading import Unreadable, is_written_so
 #: What the lines of a part say, beside the lines themselves.
 Lines = Iterator[tuple[Line, bytes]]
 #: The outcomes that have an entry.
-SETTLED = ("archived", "archived_without_recording", "gone", "adopted")
+SETTLED = get_args(Outcome)
 #: Two machines' clocks may differ by so much, in seconds.
 CLOCKS_DIFFER = 300
 
@@ -73,14 +73,9 @@ class Chain:
     def sha256_of(self, sequence: int) -> str | None:
         """Hash a manifest; None where there is no such number."""
         try:
-            return digest(self._store.get(self.key_of(sequence)))
+            return digest(self._store.get(keys.manifest(sequence)))
         except ObjectMissing:
             return None
-
-    @staticmethod
-    def key_of(sequence: int) -> str:
-        """Name a manifest."""
-        return keys.manifest(sequence)
 
     def _numbers(self) -> list[int]:
         """List the manifests' numbers, lowest first. What is named otherwise is no manifest."""
@@ -105,17 +100,16 @@ class Chain:
             return Seen(sequence, digest(body), manifest, [_malformed(key)])
         # By conversation: one can have several lines, of which the last one counts.
         outcomes: dict[str, str] = {}
-        findings, pending = [], 0
-        for part in manifest.entries:
-            findings += self._entries(sequence, part, outcomes)
+        pending = 0
+        findings = [finding for part in manifest.entries for finding in self._entries(sequence, part, outcomes)]
+        # A part that could not be read says nothing of the counts.
+        counted = None if any(one.code == "U001" for one in findings) else Counter(outcomes.values())
         if manifest.pending is not None:
             findings += self._pending(sequence, manifest.pending)
             pending = manifest.pending.count
         for scope in manifest.scopes.values():
             findings += self._part(scope.recent, Recent, _drop)
-        return Seen(
-            sequence, digest(body), manifest, findings + _add_up(key, manifest, Counter(outcomes.values())), pending
-        )
+        return Seen(sequence, digest(body), manifest, findings + _add_up(key, manifest, counted), pending)
 
     def _entries(self, sequence: int, part: PartLink, outcomes: dict[str, str]) -> list[Finding]:
         wrong: list[Finding] = []
@@ -220,14 +214,10 @@ def _in_place(lines: Lines[Pending]) -> Iterator[Pending]:
     """
     for one, _ in lines:
         held = [receipt.key for receipt in (one.conversation, one.recording) if receipt]
-        is_own = keys.folder_of(one.folder + keys.RECORD) == one.folder and _is_own(one.folder, one.conversation_id)
+        is_own = keys.folder_of(one.folder + keys.RECORD) == one.folder and keys.is_own(one.folder, one.conversation_id)
         if not is_own or any(keys.folder_of(key) != one.folder for key in held):
             raise ArchiveDamaged("a pending conversation's folder or payload lies elsewhere")
         yield one
-
-
-def _is_own(folder: str, conversation_id: str) -> bool:
-    return folder.rstrip("/").rpartition("/")[2] == keys.component(conversation_id)
 
 
 def _drop(lines: Iterator[object]) -> None:
@@ -268,11 +258,13 @@ def _clock(key: str, before: Manifest | None, manifest: Manifest) -> Iterator[Fi
         yield Finding(code="T001", key=key, expected=f"after {earlier.isoformat()}", found=later.isoformat())
 
 
-def _add_up(key: str, manifest: Manifest, entries: Counter[str]) -> list[Finding]:
+def _add_up(key: str, manifest: Manifest, entries: Counter[str] | None) -> list[Finding]:
     counts, findings = manifest.counts, []
     seen, told = counts["listed"] + counts["carried"], sum(counts[one] for one in OUTCOMES)
     if seen != told:
         findings.append(Finding(code="C006", key=key, expected=f"{seen} conversations", found=f"{told}"))
+    if entries is None:
+        return findings
     for outcome in SETTLED:
         if counts[outcome] != entries[outcome]:
             what = f"{counts[outcome]} entries {outcome}"

@@ -17,13 +17,12 @@ from formant_archive.manifest import digest
 from formant_archive.records import Entry, Link, Missing, Record, Retention, StoredObject
 from formant_archive.register import Map
 from formant_archive.stores import Lock, Stat, Store
-from formant_archive.verify.reading import Unreadable, is_written_so
+from formant_archive.verify.reading import Unreadable, is_written_so, weigh
 
 #: Conversations that a thread looks at before it takes others.
 BATCH = 50
 #: Questions in vain after which something may be called absent or gone.
 PROBES = 2
-_CHUNK = 1 << 20
 Item = TypeVar("Item")
 
 
@@ -186,14 +185,10 @@ class Conversations:
             look.findings.append(self._unreadable.finding(payload.key, fault))
 
     def _read(self, look: Look, payload: StoredObject) -> None:
-        hashed, size = hashlib.sha256(), 0
-        with self._store.open(payload.key) as file:
-            while chunk := file.read(_CHUNK):
-                hashed.update(chunk)
-                size += len(chunk)
+        size, sha256 = weigh(self._store, payload.key)
         look.bytes_read += size
-        if hashed.hexdigest() != payload.sha256:
-            look.find("P002", payload.key, payload.sha256, hashed.hexdigest())
+        if sha256 != payload.sha256:
+            look.find("P002", payload.key, payload.sha256, sha256)
 
 
 def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
@@ -205,7 +200,7 @@ def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
 def _is_in_place(entry: Entry) -> bool:
     """Whether an entry's keys are in the conversation's own folder, so that none leads out of the archive."""
     folder = keys.folder_of(entry.record_key)
-    if folder is None or keys.component(entry.conversation_id) != folder.rstrip("/").rpartition("/")[2]:
+    if folder is None or not keys.is_own(folder, entry.conversation_id):
         return False
     names = [one.key.removeprefix(folder) for one in entry.objects]
     return entry.record_key.removeprefix(folder) in keys.RECORDS and set(names) <= set(keys.PAYLOADS)

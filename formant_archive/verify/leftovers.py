@@ -77,9 +77,7 @@ def adoptable(store: Store, key: str) -> tuple[Record, bytes] | None:
         record = read_record(key, body, None)
     except (ArchiveDamaged, ObjectMissing):
         return None
-    folder = keys.folder_of(key) or ""
-    is_own = keys.component(record.conversation_id) == folder.rstrip("/").rpartition("/")[2]
-    return (record, body) if is_own else None
+    return (record, body) if keys.is_own(keys.folder_of(key) or "", record.conversation_id) else None
 
 
 def _of_ledger(catalogue: Catalogue, key: str) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ outside this folder may import Prefect at the top of its file.
 """
 
 import gzip
+import hashlib
 import json
 import logging
 import os
@@ -103,6 +104,12 @@ class Place:
     def manifests(self) -> list[dict[str, Any]]:
         """Every manifest, the oldest first."""
         return [json.loads(path.read_bytes()) for path in sorted(self.archive.glob("manifests/*.json"))]
+
+    @property
+    def head(self) -> str:
+        """The newest manifest's number and hash, as `verify --expect-head` takes them."""
+        newest = max(self.archive.glob("manifests/*.json"))
+        return f"{int(newest.stem)}:{hashlib.sha256(newest.read_bytes()).hexdigest()}"
 
     @property
     def pending(self) -> dict[str, dict[str, Any]]:

@@ -19,12 +19,12 @@ def simulator(now: int, **arguments: Any) -> Simulator:
 def main() -> None:
     sim = simulator(**json.loads(sys.argv[1]))
     with sim.serve() as url:
-        print(url, flush=True)  # noqa: T201
+        print(url, flush=True)  # noqa: T201  # its parent reads it
         for line in sys.stdin:
             sim.heal()
             if delay := json.loads(line).get("delay"):
                 sim.fault(kind="recording", share=1.0, delay=delay)
-            print("done", flush=True)  # noqa: T201
+            print("done", flush=True)  # noqa: T201  # its parent reads it
 
 
 if __name__ == "__main__":

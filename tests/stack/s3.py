@@ -23,7 +23,7 @@ def main() -> None:
 
     server = make_server("127.0.0.1", 0, one_at_a_time, threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    print(f"http://127.0.0.1:{server.server_port}", flush=True)  # noqa: T201
+    print(f"http://127.0.0.1:{server.server_port}", flush=True)  # noqa: T201  # its parent reads it
     sys.stdin.read()
     server.shutdown()
 
