@@ -25,7 +25,7 @@ from formant_archive.page import Page
 from formant_archive.records import Pending, milliseconds
 from formant_archive.run import Run
 from formant_archive.settings import current_settings
-from tasks import connections
+from tasks import connections, events
 from tasks.conversations import list_page
 from tasks.manifests import read_head
 
@@ -57,6 +57,7 @@ def archive_conversations(
         # SIGTERM or Ctrl-C: Prefect now waits for the tasks, and they would wait for every payload of their pages.
         connections.call_off()
         raise
+    events.emit_run(run, datetime.now(UTC))
     summary = run.summary
     report.publish(summary, run.head.state.pending.values())
     end = Completed if summary.is_well else Failed

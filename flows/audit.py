@@ -22,6 +22,7 @@ from formant_archive.audit import Audit
 from formant_archive.errors import ApiError, ApiRefused, ArchiveError
 from formant_archive.manifest import RunNote
 from formant_archive.verify import depth_of
+from tasks import events
 from tasks.audits import adopt_leftovers, verify_archive
 from tasks.conversations import list_page
 from tasks.opaque import opaque
@@ -52,6 +53,7 @@ def audit_archive(
             adopt_leftovers(opaque(audit), note(parameters, began))
     except ArchiveError as fault:
         return Failed(message=str(fault), data={"exit_code": fault.exit_code})
+    events.emit_audit(audit)
     report.publish_audit(audit)
     end = Completed if audit.is_well else Failed
     return end(message=audit.sentence, data={"exit_code": audit.exit_code})

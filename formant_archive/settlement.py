@@ -66,6 +66,18 @@ def is_past_grace(pending: Pending, now: datetime, policy: Policy) -> bool:
     return now - ended_at(pending) >= policy.grace
 
 
+def is_overdue(pending: Pending, now: datetime, policy: Policy) -> bool:
+    """Whether it should have been settled by now: all waits are over, and it was asked for since.
+
+    After the grace, or the wait for results where that is longer, the next question can be one longest pause away; so
+    can it be of a conversation that was first seen when all that was over. A question that came early, for the results,
+    puts off the one that counts by two probe intervals; and runs come when they come.
+    """
+    pause = max(LONGEST_INTERVAL, 3 * policy.probe_interval)
+    wait = max(policy.grace, policy.results_wait)
+    return now - ended_at(pending) >= wait + pause and now - pending.first_seen_at >= pause
+
+
 def is_enough(probes: tuple[Probe, ...], pending: Pending, policy: Policy) -> bool:
     """Whether these probes prove an absence: two, far enough apart, the last one past the grace."""
     if len(probes) < 2:

@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settlement": RECORDS | {"policy"},
     "wav": RECORDS,
     "summary": {"records"},
+    "metrics": set(),
     # The outside: the client and what only it uses; the stores
     "patience": {"errors"},
     "pacing": {"errors"},
@@ -55,14 +56,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "run": RULES | {"advance", "folders", "harvest", "listing", "settlement", "ledger", "summary"},
     # What a user types and sees
     "settings": {"errors", "policy"},
-    "status": RULES | {"catalogue", "crew", "ledger", "stores"},
+    "status": RULES | {"catalogue", "crew", "ledger", "metrics", "settlement", "stores"},
     "verify": RULES | {"catalogue", "findings", "register", "stores"},
     "audit": RULES | {"catalogue", "findings", "ledger", "listing", "register", "stores", "verify"},
     "export": RULES | {"catalogue", "conversation", "dossier", "ledger", "register", "stores"},
     "simulator": set(),
     "cli": RECORDS
     | {"__init__", "catalogue", "conversation", "crew", "dossier", "export", "findings", "keys", "ledger", "manifest"}
-    | {"settings", "simulator", "status", "stores", "verify"},
+    | {"metrics", "settings", "simulator", "status", "stores", "verify"},
     # Prefect
     "tasks": RULES
     | {"settings", "settlement", "client", "stores", "capture", "register", "ledger", "listing", "run", "crew"}
@@ -87,7 +88,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 #: No I/O, no clock, no environment: time comes in as an argument.
 PURE = {"errors", "policy", "records", "keys", "manifest", "listing", "settlement", "wav", "summary"}
-PURE |= {"advance", "conversation", "findings", "folders", "harvest"}
+PURE |= {"advance", "conversation", "findings", "folders", "harvest", "metrics"}
 MAY_BE_IMPORTED_BY_THE_PURE = {
     *("ast", "bisect", "collections", "dataclasses", "datetime", "enum", "functools", "gzip", "hashlib", "itertools"),
     *("json", "math", "re", "struct", "sys", "typing", "zlib", "pydantic", CORE),

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from formant_archive import cli, ledger
 from formant_archive.cli.status import print_status
@@ -169,6 +169,7 @@ def test_the_status_as_json_parses_and_says_the_same(capsys: pytest.CaptureFixtu
         "conversations": 4,
         "recordings": 2,
         "gone": 1,
+        "outcomes": {"archived": 2, "archived_without_recording": 1, "gone": 1},
         "bytes": 5_000_000,
         "agents": {"101": 2, "102": 1, "None": 1},
         "first_start": MARK - 86_400_000,
@@ -177,6 +178,7 @@ def test_the_status_as_json_parses_and_says_the_same(capsys: pytest.CaptureFixtu
     assert found["pending"] == {
         "reasons": {"recording_not_found": 1, "truncated": 1, "open": 1},
         "failed": 1,
+        "overdue": 0,
         "open_for_more_than_24_h": 1,
     }
 
@@ -186,6 +188,92 @@ def test_the_status_of_an_empty_archive_as_json_parses(capsys: pytest.CaptureFix
 
     found = json.loads(capsys.readouterr().out)
     assert (found["archive"], found["head"], found["holdings"]["conversations"]) == (None, None, 0)
+
+
+def test_what_should_have_been_settled_by_now_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    late = pending("p", first_seen_at=STARTED - timedelta(days=9))
+    ledger.commit(open_store(str(tmp_path)), Head(), draft(1, [], [late], Scope(), Scope(MARK)))
+
+    run("status", str(tmp_path))
+    assert re.search(r"^overdue +1 of them", capsys.readouterr().out, re.MULTILINE)
+    run("status", str(tmp_path), "--json")
+    assert json.loads(capsys.readouterr().out)["pending"]["overdue"] == 1
+
+
+def test_the_newest_manifest_alone_tells_all_but_what_is_settled(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    head = fill(str(tmp_path))
+    run("status", str(tmp_path))
+    whole = capsys.readouterr().out.splitlines()
+    settled = [line for line in whole if "with a recording" in line or line.startswith(("settled", "agents"))]
+    # The parts of earlier manifests are not read.
+    assert head.manifest is not None
+    for part in head.manifest.entries:
+        (tmp_path / part.key).unlink()
+
+    assert run("status", str(tmp_path), "--head-only") == 0
+
+    assert capsys.readouterr().out.splitlines() == [line for line in whole if line not in settled]
+    assert len(settled) == 3
+    assert run("status", str(tmp_path), "--head-only", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["holdings"] is None
+    assert run("status", str(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("head_only", [(), ("--head-only",)])
+def test_the_status_for_prometheus_can_be_read_by_it(
+    head_only: tuple[str, ...], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    head = fill(str(tmp_path))
+
+    assert run("status", str(tmp_path), "--prometheus", *head_only) == 0
+
+    said, complaints = capsys.readouterr()
+    samples = [sample for family in text_string_to_metric_families(said) for sample in family.samples]
+    assert complaints == ""
+    assert said.endswith("\n")
+    assert head.manifest is not None
+    assert {sample.labels["archive_id"] for sample in samples} == {head.manifest.archive_id}
+    assert next(sample.value for sample in samples if sample.name == "formant_archive_failed_conversations") == 1
+    assert any(sample.name == "formant_archive_conversations" for sample in samples) == (not head_only)
+
+
+def test_the_status_for_prometheus_is_utf_8_wherever_it_is_printed(tmp_path: Path) -> None:
+    note = pending("p", reason="größer\t\u202e")
+    ledger.commit(open_store(str(tmp_path)), Head(), draft(1, [], [note], Scope(), Scope(MARK)))
+    environment = {"PATH": os.environ["PATH"], "PYTHONIOENCODING": "latin-1"}
+
+    done = subprocess.run(
+        [COMMAND, "status", str(tmp_path), "--prometheus"], env=environment, capture_output=True, check=True
+    )
+
+    assert 'reason="größer\t\u202e"' in done.stdout.decode("utf-8")
+
+
+def test_prometheus_gets_nothing_where_the_archive_is_damaged(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    fill(str(tmp_path))
+    damaged(tmp_path, "manifests/*2.json")
+
+    assert run("status", str(tmp_path), "--prometheus") == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_prometheus_gets_nothing_where_the_archive_is_out_of_reach(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Port 9 is nobody's: a connection to it is refused at once.
+    for name, value in {
+        "ENDPOINT_URL_S3": "http://127.0.0.1:9",
+        "ACCESS_KEY_ID": "a",
+        "SECRET_ACCESS_KEY": "b",
+    }.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+
+    assert run("status", "s3://bucket/calls", "--prometheus") == 3
+    assert capsys.readouterr().out == ""
 
 
 def test_the_archive_of_the_environment_is_the_default(
@@ -228,7 +316,7 @@ def test_the_head_can_be_copied_whole_however_long_the_archive_grows(
     head = fill(str(tmp_path))
     assert head.manifest is not None
     old = replace(head, manifest=head.manifest.model_copy(update={"sequence": 123_456_789_012}))
-    found = Status(old, Holdings(), Counter(), 0, 0)
+    found = Status(datetime.now(UTC), old, Holdings())
 
     print_status("/a/long/address/" * 9, found)
 
@@ -287,6 +375,7 @@ def test_a_lost_manifest_ends_with_1(capsys: pytest.CaptureFixture[str], tmp_pat
         (("status", "ftp://user:hidden@host/x"), "ARCHIVE_URL"),
         (("status", "s3://"), "ARCHIVE_URL"),
         (("status", "a", "b"), "b"),
+        (("status", "a", "--json", "--prometheus"), "--prometheus"),
         (("status", "--bogus"), "--bogus"),
         (("status", "--bogus", "line\nline"), "--bogus"),
         (("bogus",), "bogus"),

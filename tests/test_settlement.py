@@ -1,5 +1,6 @@
 """Settlement: what may be called missing, and when; what an error can never bring about; when to ask again."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -28,6 +29,7 @@ from formant_archive.settlement import (
     ended_at,
     is_enough,
     is_gone_by_rule,
+    is_overdue,
     is_past_grace,
     judge,
     record,
@@ -471,6 +473,7 @@ def test_no_time_that_the_api_gives_breaks_the_rules(end: int) -> None:
     one = pending(end_timestamp=end, recording_probes=probes(END), conversation_probes=probes(END))
 
     is_past_grace(one, LATE, POLICY)
+    is_overdue(one, LATE, POLICY)
     wants_conversation(one, LATE, POLICY)
     verdict(one, ANSWERED, asked(LATE))
     waiting(one, [], LATE, POLICY)
@@ -483,6 +486,62 @@ def test_the_last_and_first_days_that_there_are_break_nothing(end: int) -> None:
 
     assert is_past_grace(one, LATE, POLICY) == (end < 0)
     assert waiting(one, [], LATE, POLICY).next_probe_at is not None
+
+
+# When it is overdue
+
+
+@given(
+    seen=st.timedeltas(timedelta(0), timedelta(days=20)),
+    every=st.timedeltas(5 * MINUTE, timedelta(hours=3)),
+    probe=st.sampled_from([0, 15, 60, 600, 1500]),
+    grace=st.sampled_from([0, 1, 72, 100]),
+    results=st.sampled_from([0, 30, 10_000]),
+    body=st.sampled_from([BODY, None]),
+)
+def test_what_is_asked_for_as_the_rules_say_is_settled_before_it_is_overdue(
+    seen: timedelta, every: timedelta, probe: int, grace: int, results: int, body: ConversationReceipt | None
+) -> None:
+    policy = Policy(
+        grace=timedelta(hours=grace), probe_interval=timedelta(minutes=probe), results_wait=timedelta(minutes=results)
+    )
+    now = END + seen
+    one, settled = pending(first_seen_at=now, conversation=body), False
+    while not settled:
+        if one.is_due(now):
+            # The recording never comes, and results come in the end.
+            is_early = body is None and now - END < policy.results_wait
+            look = Answer(probe=Probe(at=now, http_status=200, error_type="results_missing")) if is_early else ANSWERED
+            look = look if is_early or body else replace(ANSWERED, receipt=BODY)
+            looks = (look if wants_conversation(one, now, policy) else Answer(), asked(now))
+            one = with_answers(one, *looks, policy)
+            settled = judge(one, *looks, policy).is_settled
+            one = waiting(one, looks, now, policy)
+        assert settled or not is_overdue(one, now, policy)
+        now += every
+
+
+@pytest.mark.parametrize(
+    ("fields", "policy", "due"),
+    [
+        ({}, POLICY, GRACE_ENDS + LONGEST_INTERVAL),
+        ({}, replace(POLICY, probe_interval=timedelta(days=1)), GRACE_ENDS + timedelta(days=3)),
+        ({}, replace(POLICY, results_wait=timedelta(days=9)), END + timedelta(days=9) + LONGEST_INTERVAL),
+        ({"first_seen_at": LATE}, POLICY, LATE + LONGEST_INTERVAL),
+        (
+            {"failed": True, "failures": 9, "next_probe_at": LATE + timedelta(days=9)},
+            POLICY,
+            GRACE_ENDS + LONGEST_INTERVAL,
+        ),
+        ({"status": "in_progress", "reason": "open", "end_timestamp": None}, POLICY, GRACE_ENDS + LONGEST_INTERVAL),
+    ],
+    ids=["default", "rare probes", "long wait for results", "history", "failing", "open"],
+)
+def test_overdue_begins_when_all_waits_are_over(fields: dict[str, Any], policy: Policy, due: datetime) -> None:
+    one = pending(**fields)
+
+    assert not is_overdue(one, due - MOMENT, policy)
+    assert is_overdue(one, due, policy)
 
 
 # When to ask again
