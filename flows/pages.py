@@ -1,10 +1,10 @@
-"""A page of conversations on its way through a run: looked up, its payloads fetched, its records sealed.
+"""Conversations on their way through a run, some pages at once: looked up, payloads fetched, records sealed.
 
 What a scheduled run lists and what a shard of a backfill reads from its worklist travel the same way.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,36 +13,49 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from formant_archive.errors import ArchiveError, UsageError
 from formant_archive.records import Failure, Pending
-from formant_archive.run import Run
+from formant_archive.run import BATCH_SIZE, Run
 from formant_archive.settlement import Answer
 from tasks.conversations import archive_recordings, archive_transcripts, find_records, read_folders, seal_records
 from tasks.manifests import commit_manifest
 from tasks.opaque import opaque
 
-#: Pages whose payloads are under way at once, so that memory does not grow with the backlog.
-PAGES_IN_FLIGHT = 4
+#: Batches whose payloads are under way at once, so that memory does not grow with the backlog.
+BATCHES_IN_FLIGHT = 2
 
 Answers = PrefectFuture[list[Answer]]
 InFlight = deque[tuple[list[Pending], Answers, Answers]]
 
 
 def runner() -> ThreadPoolTaskRunner[Any]:
-    """Make the task runner: two tasks for each page in flight, and the next page of the list: none ever waits."""
-    return ThreadPoolTaskRunner(max_workers=2 * PAGES_IN_FLIGHT + 1)
+    """Make the task runner: two tasks for each batch in flight, and the next page of the list: none ever waits."""
+    return ThreadPoolTaskRunner(max_workers=2 * BATCHES_IN_FLIGHT + 1)
 
 
 def archive_pages(run: Run, pages: Iterable[list[Pending]], tell: Callable[[], None]) -> None:
-    """Keep a few pages under way: while their payloads are fetched, the next page is brought up."""
+    """Keep a few batches under way: while their payloads are fetched, the next one is brought up."""
     in_flight: InFlight = deque()
-    for wanted in pages:
+    for wanted in batches(pages, tell):
         if work := select_unsettled(run, wanted):
             in_flight.append((work, archive_transcripts.submit(opaque(work)), archive_recordings.submit(opaque(work))))
-        if len(in_flight) >= PAGES_IN_FLIGHT:
+        if len(in_flight) >= BATCHES_IN_FLIGHT:
             seal_oldest(run, in_flight)
-        tell()
+            tell()
     while in_flight:
         seal_oldest(run, in_flight)
         tell()
+
+
+def batches(pages: Iterable[list[Pending]], tell: Callable[[], None]) -> Iterator[list[Pending]]:
+    """Gather what pages leave to be done: a task run costs as much for one conversation as for hundreds."""
+    batch: list[Pending] = []
+    for page in pages:
+        batch += page
+        tell()
+        if len(batch) >= BATCH_SIZE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def select_unsettled(run: Run, wanted: list[Pending]) -> list[Pending]:
@@ -55,7 +68,7 @@ def select_unsettled(run: Run, wanted: list[Pending]) -> list[Pending]:
 
 
 def seal_oldest(run: Run, in_flight: InFlight) -> None:
-    """Wait for a page's payloads, and settle what can be settled."""
+    """Wait for a batch's payloads, and settle what can be settled."""
     work, transcripts, recordings = in_flight.popleft()
     records = run.judge(work, answers(transcripts, work), answers(recordings, work), datetime.now(UTC))
     if records:
@@ -65,7 +78,7 @@ def seal_oldest(run: Run, in_flight: InFlight) -> None:
 
 
 def answers(future: Answers, work: list[Pending]) -> list[Answer]:
-    """Give a task's answers; where it died, every conversation of its page has failed."""
+    """Give a task's answers; where it died, every conversation of its batch has failed."""
     result = future.result(raise_on_failure=False)
     if not isinstance(result, BaseException):
         return result

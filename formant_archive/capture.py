@@ -1,7 +1,7 @@
 """One payload of one conversation: fetch → check → hash → put → receipt; or the probe or failure instead.
 
 - Bytes are archived exactly as served, and only when they are what was asked for.
-- Whatever goes wrong with one conversation is its own answer, never an error of its page. Only what somebody has to
+- Whatever goes wrong with one conversation is its own answer, never an error of its batch. Only what somebody has to
   mend first (a refused key, a bucket that denies) is raised.
 - A key that is taken is looked at: the first writer's bytes stand, and the receipt says what they are.
 """
@@ -230,6 +230,6 @@ def _failure(fault: ArchiveError | OSError) -> Failure:
 
 
 def is_outage(work: Sequence[Pending], answers: Sequence[Answer]) -> bool:
-    """Whether a page met an outage, not bad conversations: nothing came, also not for those that never failed."""
+    """Whether a batch met an outage, not bad conversations: nothing came, also not for those that never failed."""
     out_of_reach = [answer.failure is not None and answer.failure.reason == "unavailable" for answer in answers]
     return bool(work) and all(out_of_reach) and any(pending.failures == 0 for pending in work)

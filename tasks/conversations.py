@@ -1,7 +1,8 @@
 """Conversations: listing them, fetching their transcripts and recordings, sealing their records.
 
-A task is a page of the list, not a conversation: the process's few threads work through up to a hundred, and a
-conversation that goes wrong never fails its page. What one of them downloads is in `formant_archive.capture`.
+A task is a batch, not a conversation: the process's few threads work through some hundred, and a conversation that
+goes wrong never fails its batch. What one of them downloads is in `formant_archive.capture`. No task has a tag: for
+each tag Prefect asks its server twice in every task run whether there is a limit.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,11 +30,11 @@ def clock() -> datetime:
 
 
 def _each(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Work through a page with the process's threads; the first error that is raised calls off the rest."""
+    """Work through a batch with the process's threads; the first error that is raised calls off the rest."""
     return list(connections.payload_threads().map(work, items))
 
 
-@task(task_run_name="list-from-{offset}", tags=["formant-api"], **ON_OUTAGE)
+@task(task_run_name="list-from-{offset}", **ON_OUTAGE)
 def list_page(agent_id: int | None, offset: int) -> Page:
     """List one page of conversations."""
     return connections.client().list_page(agent_id=agent_id, offset=offset)
@@ -51,9 +52,9 @@ def find_records(conversations: list[Pending]) -> list[Entry]:
     return register.find_records(connections.store(), conversations, connections.record_threads().map)
 
 
-@task(task_run_name="transcripts", tags=["formant-api"], **ON_OUTAGE)
+@task(task_run_name="transcripts", **ON_OUTAGE)
 def archive_transcripts(work: list[Pending]) -> list[Answer]:
-    """Fetch and archive the bodies of a page's conversations, transcripts in them."""
+    """Fetch and archive the bodies of a batch's conversations, transcripts in them."""
     client, store, policy = connections.client(), connections.store(), current_settings().policy
 
     def archive(pending: Pending) -> Answer:
@@ -64,9 +65,9 @@ def archive_transcripts(work: list[Pending]) -> list[Answer]:
     return _or_outage(work, _each(archive, work))
 
 
-@task(task_run_name="recordings", tags=["formant-api"], **ON_OUTAGE)
+@task(task_run_name="recordings", **ON_OUTAGE)
 def archive_recordings(work: list[Pending]) -> list[Answer]:
-    """Download and archive the recordings of a page's conversations."""
+    """Download and archive the recordings of a batch's conversations."""
     client, store, policy = connections.client(), connections.store(), current_settings().policy
 
     def archive(pending: Pending) -> Answer:
@@ -78,9 +79,9 @@ def archive_recordings(work: list[Pending]) -> list[Answer]:
 
 
 def _or_outage(work: list[Pending], answers: list[Answer]) -> list[Answer]:
-    """Let Prefect try a page again when nothing of it came."""
+    """Let Prefect try a batch again when nothing of it came."""
     if capture.is_outage(work, answers):
-        raise ApiUnavailable("nothing of this page could be archived: the API or the store is out of reach")
+        raise ApiUnavailable("nothing of this batch could be archived: the API or the store is out of reach")
     return answers
 
 

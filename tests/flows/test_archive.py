@@ -283,13 +283,13 @@ def test_runs_end_completed_with_their_counts_in_the_message_and_the_data(story:
 def test_flow_run_and_task_runs_are_recorded_as_completed(story: Story) -> None:
     this_run = FlowRunFilter(id=FlowRunFilterId(any_=[story.first.flow_run]))
     pages = ceil(240 / 100)
-    # Three pages and the empty one after them; three pages of payloads.
+    # Three pages and the empty one after them; all payloads in one batch.
     expected = {
         "read-head": 1,
         "list-from": pages + 1,
-        "transcripts": pages,
-        "recordings": pages,
-        "seal-records": pages,
+        "transcripts": 1,
+        "recordings": 1,
+        "seal-records": 1,
     }
     with get_client(sync_client=True) as client:
         flow_run = client.read_flow_run(story.first.flow_run)
