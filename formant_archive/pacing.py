@@ -5,7 +5,8 @@ processes spend from the same window, and the headers may be missing. So the pac
 has told, requests go, as many at once as there are slots. A request that was sent and not answered yet is taken
 as not counted in what the server last told, so that many threads together do not overshoot. What other processes have
 under way nobody tells; but how fast the window empties does: where it has lost three requests for each answer of ours,
-two others are at it, and each request of ours is taken for three.
+two others are at it. Each of theirs counts twice, because what the server last told us, they have not heard yet: each
+request of ours is taken for five.
 
 Waiting here is obedience, not a retry: it takes no attempt and none of a call's patience. A thread that sleeps holds
 neither a slot nor the lock.
@@ -29,6 +30,8 @@ ABSURD = 7 * 24 * 3600.0
 JITTER = 0.5
 #: Seconds between looks at a budget that only requests in flight use up.
 POLL = 0.05
+#: How often a request of another process counts; with once, a fiftieth of four processes' requests came too many.
+OTHERS_COUNT = 2.0
 #: Seconds by which two answers may differ about the end of one window.
 SAME_WINDOW = 0.9
 
@@ -252,10 +255,11 @@ class Pacer:
 
     @property
     def _spenders(self) -> float:
-        """How many requests the window has lost for each of ours: about as many processes spend from it."""
+        """How many requests may be under way for each of ours, by what the window has lost for each of ours."""
         if self._remaining_at_first is None or self._remaining is None or not self._spent_since:
             return 1.0
-        return max(1.0, (self._remaining_at_first - self._remaining) / self._spent_since)
+        lost = (self._remaining_at_first - self._remaining) / self._spent_since
+        return 1.0 + OTHERS_COUNT * max(0.0, lost - 1.0)
 
     def _closed(self, pause: float) -> str:
         opens = (self._wall_clock() + timedelta(seconds=pause)).astimezone(UTC)

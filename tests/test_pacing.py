@@ -175,8 +175,8 @@ def test_processes_that_know_nothing_of_each_other_use_a_window_up_and_hardly_ov
     with ThreadPoolExecutor(processes * threads) as pool:
         list(pool.map(work, range(processes * threads)))
     _, *steady, _ = server.counted.values()
-    assert min(steady) >= 0.99 * 600
-    assert sum(count - 600 for count in steady) <= 0.01 * sum(steady)
+    assert min(steady) >= 0.97 * 600
+    assert sum(max(0, count - 600) for count in steady) <= 0.004 * sum(steady)
 
 
 def refuse(seconds: float) -> None:
@@ -188,8 +188,8 @@ def test_where_others_spend_too_each_request_in_flight_is_taken_for_several() ->
     paced = pacer(time, sleep=refuse)
     for remaining in (40, 30, 20):
         ask(paced, headers=told(time, remaining, 30))
-    # Ten were spent for each of ours: two in flight are twenty.
-    with paced.turn(), paced.turn(), pytest.raises(TimeoutError):
+    # Ten were spent for each of ours, nine of them by others, which count twice: two in flight would be thirty-eight.
+    with paced.turn(), pytest.raises(TimeoutError):
         ask(paced)
 
 
