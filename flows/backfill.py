@@ -18,6 +18,7 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from flows import report, terminal
+from flows.shard import PlanId
 from flows.shards import Where, begin, check_server, work_off
 from formant_archive import cli
 from formant_archive.errors import ApiError, ApiRefused, ArchiveError, UsageError
@@ -29,11 +30,10 @@ from tasks.manifests import read_head
 from tasks.opaque import opaque
 from tasks.plans import read_plan, store_plan, store_worklist
 
-Agents = list[Annotated[int, Field(ge=0)]]
+Agents = Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=1000)]
 Size = Annotated[int, Field(ge=1, le=10_000)]
 Parallel = Annotated[int, Field(ge=1, le=100)]
 Patience = Annotated[float, Field(gt=0, le=1440)]
-PlanId = Annotated[str, Field(min_length=1)]
 
 
 @flow(name="backfill-agents", persist_result=False)

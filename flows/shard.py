@@ -28,6 +28,9 @@ from tasks.manifests import read_head
 from tasks.opaque import opaque
 from tasks.plans import read_plan, read_worklist
 
+#: A UUID, as `backfill` makes them; in any case one part of a key.
+PlanId = Annotated[str, Field(min_length=1, max_length=64, pattern="^[A-Za-z0-9-]*$")]
+Number = Annotated[int, Field(ge=1, le=1_000_000)]
 #: The name of the state of a shard that somebody has to mend something for: Prefect keeps no more of it than words.
 REFUSED = "Refused"
 
@@ -37,7 +40,7 @@ REFUSED = "Refused"
     task_runner=runner(),  # type: ignore[arg-type]  # Prefect's own hints
     persist_result=False,
 )
-def archive_shard(plan_id: str, number: Annotated[int, Field(ge=1)]) -> State[Any]:
+def archive_shard(plan_id: PlanId, number: Number) -> State[Any]:
     """Archive the conversations of a shard's worklist, and commit a manifest of its own.
 
     Args:

@@ -7,6 +7,7 @@ import inspect
 import json
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
+from uuid import uuid4
 
 import pytest
 import yaml
@@ -18,7 +19,7 @@ ANCHORS = "definitions"
 #: What any step may hold besides the arguments of its function.
 STEP_KEYS = {"id", "requires"}
 #: What a deployment's runs are given by the flow that begins them.
-GIVEN_LATER: dict[str, dict[str, Any]] = {"archive-shard": {"plan_id": "a plan's id", "number": 1}}
+GIVEN_LATER: dict[str, dict[str, Any]] = {"archive-shard": {"plan_id": str(uuid4()), "number": 1}}
 
 Config = dict[str, Any]
 
@@ -186,6 +187,51 @@ def test_only_what_is_begun_by_a_flow_has_parameters_that_must_be_given() -> Non
         assert needed == GIVEN_LATER.get(deployment["name"], {}).keys()
         # What is missing would be found out by each run, one after the other.
         assert not (needed and deployment["schedules"])
+
+
+@each_deployment
+def test_each_parameter_is_described_and_bounded_in_the_form_that_prefect_makes_of_it(deployment: Config) -> None:
+    from prefect.flows import load_flow_from_entrypoint
+    from prefect.utilities.callables import parameter_schema
+
+    flow: Any = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
+    parameters = parameter_schema(flow.fn).properties
+
+    assert parameters.keys() == inspect.signature(flow.fn).parameters.keys()
+    assert {name: one.get("description", "").strip()[-1:] for name, one in parameters.items()} == dict.fromkeys(
+        parameters, "."
+    )
+    assert [name for name, one in parameters.items() if not is_bounded(one)] == []
+
+
+#: What a value of each type must be told, so that a slip of the finger is found in the form.
+BOUNDS = {"integer": {"minimum"}, "number": {"maximum"}, "string": {"enum", "format", "pattern"}, "array": {"maxItems"}}
+
+
+def is_bounded(schema: Config) -> bool:
+    deeper = [*schema.get("anyOf", []), *([schema["items"]] if "items" in schema else [])]
+    kind = schema.get("type", "null" if deeper else "unknown")
+    is_so = kind in ("boolean", "null") or bool(BOUNDS.get(kind, set()) & schema.keys())
+    return is_so and all(is_bounded(one) for one in deeper)
+
+
+def test_parameter_without_bounds_is_found() -> None:
+    assert not is_bounded({"anyOf": [{"type": "string"}, {"type": "null"}]})
+    assert not is_bounded({"type": "array", "maxItems": 3, "items": {"type": "integer"}})
+    assert not is_bounded({"type": "array", "items": {"type": "integer", "minimum": 0}})
+    assert is_bounded({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}]})
+
+
+def test_a_full_listing_comes_weekly_before_the_audit_that_compares() -> None:
+    """Rows can appear deep in the list, where a run that stops early does not look."""
+    deployments = {one["name"]: one for one in read()["deployments"]}
+    full, audit = deployments["archive-full-weekly"], deployments["audit-weekly"]
+    times = [one["schedules"][0]["cron"].split() for one in (full, audit)]
+    ((minute, hour, *day), (audit_minute, audit_hour, *audit_day)) = times
+
+    assert full["parameters"] == {"full": True}
+    assert day == audit_day == ["*", "*", "0"]
+    assert (int(hour), int(minute)) < (int(audit_hour), int(audit_minute))
 
 
 def test_the_backfill_begins_the_deployment_of_its_shards() -> None:

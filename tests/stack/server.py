@@ -3,10 +3,12 @@
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import httpx
 
@@ -14,6 +16,7 @@ from benchmarks.stage import free_port
 from tests.stack.processes import Processes, wait_until
 
 Json = dict[str, Any]
+SCHEDULER_SECONDS = 2
 
 
 class Prefect:
@@ -24,7 +27,7 @@ class Prefect:
         self._settings = {
             "PREFECT_API_DATABASE_CONNECTION_URL": database,
             "PREFECT_SERVER_LOGGING_LEVEL": "DEBUG",
-            "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
+            "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": str(SCHEDULER_SECONDS),
         }
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}/api"
@@ -69,12 +72,44 @@ class Prefect:
         found = self._ask("/artifacts/latest/filter", artifacts={"key": {"any_": [key]}})
         return found[0] if found else None
 
+    def begin_run(self, deployment: str, *states: str) -> str:
+        """Begin a run, and bring it into states, one after the other, as a worker does; give its id."""
+        (found,) = [one for one in self.deployments() if one["name"] == deployment]
+        made = self._http.post(f"/deployments/{found['id']}/create_flow_run", json={})
+        assert made.is_success, made.text
+        run = str(made.json()["id"])
+        for state in states:
+            assert self._http.post(f"/flow_runs/{run}/set_state", json={"state": {"type": state}}).is_success
+        return run
+
+    def state(self, run: str) -> str:
+        """Give the type of a run's state."""
+        return str(self._http.get(f"/flow_runs/{run}").json()["state_type"])
+
+    def emit(self, event: str, resource: Json, **more: Any) -> None:
+        """Send an event, as a flow's process does."""
+        common = {"id": str(uuid4()), "occurred": datetime.now(UTC).isoformat(), "payload": {}}
+        answer = self._http.post("/events", json=[{**common, "event": event, "resource": resource, **more}])
+        assert answer.is_success, answer.text
+
+    def events_of(self, run: str, *names: str) -> list[Json]:
+        """Give the events of these names that have to do with a run."""
+        about = {"event": {"name": names}, "any_resource": {"id": [f"prefect.flow-run.{run}"]}}
+        answer = self._http.post("/events/filter", json={"filter": about, "limit": 50})
+        assert answer.is_success, answer.text
+        found: list[Json] = answer.json()["events"]
+        return found
+
     def pause_schedules(self) -> None:
         """Let nothing begin by the clock, so that what happens does not depend on the time of day."""
         for deployment in self.deployments():
             for schedule in deployment["schedules"]:
                 path = f"/deployments/{deployment['id']}/schedules/{schedule['id']}"
                 assert self._http.patch(path, json={"active": False}).is_success
+        # Prefect's scheduler may have been at it: what it then adds would still come.
+        time.sleep(2 * SCHEDULER_SECONDS)
+        for run in self._ask("/flow_runs/filter", flow_runs={"state": {"type": {"any_": ["SCHEDULED"]}}}):
+            assert self._http.delete(f"/flow_runs/{run['id']}").is_success
 
     @contextmanager
     def scheduled_once(self, name: str, parameters: Json) -> Iterator[None]:

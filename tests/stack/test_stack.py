@@ -1,6 +1,7 @@
 """Real parts, end to end: Prefect's server on PostgreSQL, process workers, an S3 server (moto's emulator), the API.
 
-One stack for all, an archive and two workers of its own for each test.
+Set up as `deployments/README.md` has it: `python -m tools.bootstrap`, `prefect deploy --all`. One stack for all, an
+archive and two workers of its own for each test. What takes its time, that a run is called lost, goes on beside them.
 """
 
 import json
@@ -30,6 +31,7 @@ from tests.stack.processes import PATIENCE, Partner, Processes, environment_of, 
 from tests.stack.server import Json, Prefect
 from tests.torture.auditor import audit
 from tests.torture.siege import ROOT
+from tests.webhook import PATH, Hook, listening
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -44,11 +46,10 @@ AWS = {"AWS_ACCESS_KEY_ID": "test-key", "AWS_SECRET_ACCESS_KEY": "test-secret", 
 #: Minutes without a sign of life after which a shard is given to another.
 PATIENCE_MINUTES = 0.75
 #: Prefect's workers ask for work every ten seconds: here there is little time.
-QUICK = {"PREFECT_WORKER_QUERY_SECONDS": "2"}
+QUICK = {"PREFECT_WORKER_QUERY_SECONDS": "2", "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+#: Minutes: more than a worker here needs to begin a run, and than three heartbeats.
+WATCHES = ("--fresh-minutes", "1", "--lost-minutes", "2", "--pending-minutes", "1.5")
 QUIET = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PREFECT_LOGGING_LEVEL": "DEBUG"}
-SAVE_KEY = (
-    "import os; from prefect.blocks.system import Secret; Secret(value=os.environ['KEY']).save('formant-api-key')"
-)
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -59,7 +60,9 @@ class Stack:
 
     Attributes:
         truth: The same conversations as the simulated API has, in this process.
+        hook: Who is told by Prefect's automations.
         deployed: The deployments after `prefect deploy --all`, once and twice.
+        troubled: Runs that no worker is at, by their trouble; and those behind them, which have found no place.
     """
 
     processes: Processes
@@ -68,7 +71,9 @@ class Stack:
     api: Partner
     s3: "S3Client"
     truth: Simulator
+    hook: Hook
     deployed: list[list[Json]] = field(default_factory=list)
+    troubled: dict[str, str] = field(default_factory=dict)
 
     @contextmanager
     def archive(self, name: str) -> Iterator["Archive"]:
@@ -194,9 +199,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
                 "FORMANT_BASE_URL": api.address,
                 "AWS_ENDPOINT_URL_S3": s3.address,
             }
-            stack = Stack(processes, database, prefect, api, client_of(s3.address), simulator(**calls))
+            hook = parts.enter_context(listening())
+            stack = Stack(processes, database, prefect, api, client_of(s3.address), simulator(**calls), hook)
             stack.s3.create_bucket(Bucket=BUCKET)
             deploy(stack)
+            trouble(stack)
             yield stack
         assert processes.of() == []
     finally:
@@ -209,14 +216,30 @@ def client_of(endpoint: str) -> "S3Client":
 
 
 def deploy(stack: Stack) -> None:
-    """Set everything up as `deployments/README.md` has it: the pool, the key, the deployments, twice."""
-    stack.processes.run("pool", "prefect", "work-pool", "create", POOL, "--type", "process")
-    save = stack.processes.start("key", sys.executable, "-c", SAVE_KEY, more={"KEY": KEY})
-    assert save.wait(PATIENCE) == 0
+    """Set everything up as `deployments/README.md` has it: the pool, the key, the watches, the deployments; twice."""
+    secrets = {"FORMANT_API_KEY": KEY, "ARCHIVE_ALARM_URL": stack.hook.url}
     for _ in range(2):
+        stack.processes.run("bootstrap", "tools.bootstrap", *WATCHES, more=secrets)
         stack.processes.run("deploy", "prefect", "--no-prompt", "deploy", "--all", cwd=ROOT)
         stack.deployed.append(stack.prefect.deployments())
     stack.prefect.pause_schedules()
+
+
+def trouble(stack: Stack) -> None:
+    """Leave runs as workers leave them that die: one that has not begun yet, and one that gave a heartbeat.
+
+    And say what the flows say of an archive that is not as it should be.
+    """
+    prefect, archive = stack.prefect, {"prefect.resource.id": "formant-archive.archive.troubled"}
+    stack.troubled["stuck"] = prefect.begin_run("audit-nightly", "PENDING")
+    stack.troubled["lost"] = lost = prefect.begin_run("audit-weekly", "PENDING", "RUNNING")
+    stack.troubled["behind stuck"] = prefect.begin_run("audit-nightly", "PENDING")
+    stack.troubled["behind lost"] = prefect.begin_run("audit-weekly", "PENDING")
+    ours = {"prefect.resource.id": "prefect.tag.formant-archive", "prefect.resource.role": "tag"}
+    prefect.emit("prefect.flow-run.heartbeat", {"prefect.resource.id": f"prefect.flow-run.{lost}"}, related=[ours])
+    prefect.emit("formant-archive.overdue", archive, payload={"overdue": 7})
+    prefect.emit("formant-archive.overdue", archive, payload={"overdue": 8})
+    prefect.emit("formant-archive.damage", archive, payload={"damage": 3})
 
 
 def without_times(value: Any) -> Any:
@@ -230,11 +253,15 @@ def state(run: Json) -> str:
     return str(run["state_type"])
 
 
-def test_deploying_twice_changes_nothing(stack: Stack) -> None:
+def test_setting_up_twice_changes_nothing(stack: Stack) -> None:
     first, second = map(without_times, stack.deployed)
+    lines = stack.processes.logs["bootstrap.log"].splitlines()
+    # Prefect itself says what it does, at the level of these tests.
+    said = [line.partition(" ")[0] for line in lines if " | " not in line]
 
     assert first == second
-    assert {"archive", "backfill", "archive-shard"} <= {one["name"] for one in first}
+    assert {"archive", "archive-full-weekly", "backfill", "archive-shard"} <= {one["name"] for one in first}
+    assert said == ["created"] * 10 + ["unchanged"] * 10
 
 
 def test_killed_worker_costs_nothing_and_the_schedule_is_not_starved(stack: Stack) -> None:
@@ -258,7 +285,27 @@ def test_killed_worker_costs_nothing_and_the_schedule_is_not_starved(stack: Stac
         (by_the_clock,) = [one for one in archive.manifests if one["kind"] == "run"]
         assert by_the_clock["run"]["parameters"]["since"]
         assert by_the_clock["counts"]["outside"]
-        assert stack.prefect.artifact("archive-run")
+        assert_scheduled_run_says_what_it_did(stack, by_the_clock)
+
+
+def assert_scheduled_run_says_what_it_did(stack: Stack, manifest: Json) -> None:
+    """Its final state, artifacts and events, as Prefect's API gives them, against the manifest in the bucket."""
+    counts, run = manifest["counts"], next(run for run in stack.prefect.runs("archive") if is_scheduled(run))
+    table, markdown = stack.prefect.artifact("archive-pending"), stack.prefect.artifact("archive-run")
+    sums = f"{counts['listed']} listed, {counts['archived'] + counts['archived_without_recording']} archived"
+    assert table is not None
+    assert markdown is not None
+    assert sums in run["state"]["message"]
+    assert {table["flow_run_id"], markdown["flow_run_id"]} == {run["id"]}
+    assert str(counts["listed"]) in markdown["data"]
+    ids = {one.conversation_id for one in stack.truth.conversations}
+    assert {row["conversation"] for row in json.loads(table["data"])} <= ids
+    # By its heartbeats a long run can be told from a lost one.
+    events = stack.prefect.events_of(run["id"], "formant-archive.run", "prefect.flow-run.heartbeat")
+    assert {one["event"]: one["resource"]["prefect.resource.id"] for one in events} == {
+        "formant-archive.run": f"formant-archive.archive.{manifest['archive_id']}",
+        "prefect.flow-run.heartbeat": f"prefect.flow-run.{run['id']}",
+    }
 
 
 def kill_worker_in_the_middle(archive: Archive) -> set[int]:
@@ -283,7 +330,12 @@ def kill_worker_in_the_middle(archive: Archive) -> set[int]:
 
 
 def scheduled(prefect: Prefect) -> bool:
-    return any(run["auto_scheduled"] and state(run) == "COMPLETED" for run in prefect.runs("archive"))
+    return any(is_scheduled(run) for run in prefect.runs("archive"))
+
+
+def is_scheduled(run: Json) -> bool:
+    """Whether a run was begun by the clock, and has completed."""
+    return bool(run["auto_scheduled"]) and state(run) == "COMPLETED"
 
 
 def test_backfill_that_is_told_to_stop_cancels_its_shards_and_is_resumed(stack: Stack) -> None:
@@ -320,10 +372,33 @@ def test_nothing_is_lost_when_prefects_server_is_restarted(stack: Stack) -> None
         archive.assert_is_whole([one for one in stack.truth.conversations if one.agent_id == 102])
 
 
+TOLD = ["no run of archive has completed for 1 minute", "pending for longer than the grace", "damage in 3 places"]
+
+
+@pytest.mark.parametrize("words", TOLD)
+def test_what_is_to_be_told_is_told(stack: Stack, words: str) -> None:
+    wait_until(partial(stack.hook.heard, words), "it is told")
+
+    # The first of them is said again and again.
+    assert words == TOLD[0] or len(stack.hook.heard(words)) == 1
+
+
+@pytest.mark.parametrize(("trouble", "deployment"), [("stuck", "audit-nightly"), ("lost", "audit-weekly")])
+def test_run_that_nobody_is_at_is_ended_gives_its_place_away_and_is_told(
+    stack: Stack, trouble: str, deployment: str
+) -> None:
+    prefect = stack.prefect
+    wait_until(lambda: prefect.state(stack.troubled[trouble]) == "CRASHED", "the run is ended", 2 * PATIENCE)
+
+    assert prefect.state(stack.troubled[f"behind {trouble}"]) == "CANCELLED"
+    assert prefect.state(prefect.begin_run(deployment, "PENDING")) == "PENDING"
+    wait_until(partial(stack.hook.heard, f"of {deployment} is Crashed"), "it is told")
+
+
 def test_key_numbers_and_words_are_in_no_database_and_no_log(stack: Stack) -> None:
     numbers = [one.contact_number.removeprefix("+") for one in stack.truth.conversations]
     places = {"the database": stack.database.dump(), **stack.processes.logs}
-    found = partial(leaks, [KEY, SPOKEN, *numbers])
+    found = partial(leaks, [KEY, PATH, SPOKEN, *numbers])
 
     # What must be there shows that there was something to look through.
     assert "archive-shard" in places["the database"]
