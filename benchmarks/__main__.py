@@ -108,7 +108,8 @@ def speed_table(measures: Rounds, title: str) -> Table:
 
 def say(what: str, name: str, measure: Measure) -> None:
     """Show one measure as soon as it is there."""
-    err.print(f"{what}: {name} {measure.rate:.1f} a second, {measure.memory_mb:.0f} MB")
+    cost = f"{measure.processor_ms:.1f} ms of processor"
+    err.print(f"{what}: {name} {measure.rate:.1f} a second, {cost}, {measure.memory_mb:.0f} MB")
 
 
 def verdict(what: str, ratio: float, *, at_least: float = 0.0, at_most: float = float("inf")) -> None:

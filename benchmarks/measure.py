@@ -17,17 +17,24 @@ class Measure:
         seconds: For the work alone.
         startup_seconds: From the start of its process to the work: Python, imports, first contact.
         memory_mb: The most memory that its process held, in MB (10⁶ bytes).
+        processor_seconds: What its process took of the processors for the work alone.
     """
 
     conversations: int
     seconds: float
     startup_seconds: float
     memory_mb: float
+    processor_seconds: float
 
     @property
     def rate(self) -> float:
         """Conversations a second."""
         return self.conversations / self.seconds
+
+    @property
+    def processor_ms(self) -> float:
+        """Milliseconds of the processors for each conversation."""
+        return 1000 * self.processor_seconds / self.conversations
 
 
 def run(first_contact: Callable[[], object], work: Callable[[int], object]) -> None:
@@ -40,10 +47,11 @@ def run(first_contact: Callable[[], object], work: Callable[[int], object]) -> N
     started, conversations = float(sys.argv[1]), int(sys.argv[2])
     first_contact()
     startup_seconds = time.time() - started
-    began = time.perf_counter()
+    began, began_processor = time.perf_counter(), time.process_time()
     work(conversations)
-    seconds = time.perf_counter() - began
-    print(json.dumps(asdict(Measure(conversations, seconds, startup_seconds, peak_memory()))), flush=True)
+    seconds, processor_seconds = time.perf_counter() - began, time.process_time() - began_processor
+    found = Measure(conversations, seconds, startup_seconds, peak_memory(), processor_seconds)
+    print(json.dumps(asdict(found)), flush=True)
 
 
 def peak_memory() -> float:

@@ -1,0 +1,56 @@
+"""Does the cost of one conversation grow with their number? `python -m benchmarks.scale`.
+
+    backfill   all history, planned and archived in shards by one process: few conversations, many, and few again
+    listing    a first run over very many rows, of which none is to be archived
+
+Each in a fresh process, with recordings of 2 kB, into a folder of this machine.
+"""
+
+import sys
+from statistics import mean
+
+from cyclopts import App
+
+from benchmarks.__main__ import say, verdict
+from benchmarks.measure import Measure
+from benchmarks.stage import set_up
+
+#: The goals: MB of memory, and how much more time a conversation may take among many than among few.
+MEMORY, LISTING_MEMORY, SLOWER = 300, 250, 1.2
+
+app = App(name="python -m benchmarks.scale", help=__doc__, help_format="plaintext", version_flags=())
+
+
+@app.default
+def main(*, few: int = 5_000, many: int = 100_000, rows: int = 1_000_000) -> None:
+    """Measure time and memory at two sizes.
+
+    Args:
+        few: Conversations of the small backfill.
+        many: Conversations of the large one; 0 for none of either.
+        rows: Rows of the list; 0 for none.
+    """
+    if many:
+        first, large, last = (backfill(count) for count in (few, many, few))
+        verdict(f"peak MB of a backfill of {many:,}", large.memory_mb, at_most=MEMORY)
+        slower = mean((first.rate, last.rate)) / large.rate
+        verdict(f"time for one of {many:,} / for one of {few:,}", slower, at_most=SLOWER)
+        busier = large.processor_ms / mean((first.processor_ms, last.processor_ms))
+        verdict(f"processor time for one of {many:,} / for one of {few:,}", busier, at_most=SLOWER)
+    if rows:
+        with set_up(rows, 0, served_by="rows") as stage:
+            listing = stage.measure("listing", rows)
+        say(f"{rows:,} rows", "listing", listing)
+        verdict(f"peak MB of a listing of {rows:,}", listing.memory_mb, at_most=LISTING_MEMORY)
+
+
+def backfill(conversations: int) -> Measure:
+    """Measure a backfill."""
+    with set_up(conversations, 2) as stage:
+        found = stage.measure("backfill", conversations)
+    say(f"{conversations:,} conversations", "backfill", found)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(app())
