@@ -31,8 +31,9 @@ def teller(run: Run) -> Callable[[], None]:
 
     def tell() -> None:
         nonlocal artifact, shown
-        get_run_logger().info(run.progress, extra={"progress": True})
         percent = run.percent
+        # How far a shard is says nothing of how far its backfill is.
+        tell_line(run.progress, percent=percent if run.scope else None)
         if artifact is None and run.is_long:
             made = create_progress_artifact(
                 percent, key="archive-progress", description=f"Scope {run.scope or BACKFILL}"
@@ -71,9 +72,9 @@ def publish_audit(audit: Audit) -> None:
     create_markdown_artifact(audit.markdown, key="archive-audit", description="What the latest audit found")
 
 
-def tell_line(line: str, *, stays: bool = False) -> None:
+def tell_line(line: str, *, stays: bool = False, percent: int | None = None) -> None:
     """Say how far it is, in the run's log; what is to stay is not replaced by the next line on a terminal."""
-    get_run_logger().info(line, extra={"progress": True, "stays": stays})
+    get_run_logger().info(line, extra={"progress": True, "stays": stays, "percent": percent})
 
 
 def backfill_teller(backfill: Backfill) -> Callable[[str], None]:
@@ -83,7 +84,7 @@ def backfill_teller(backfill: Backfill) -> Callable[[str], None]:
 
     def tell(more: str) -> None:
         nonlocal shown
-        tell_line(backfill.sentence + more)
+        tell_line(backfill.sentence + more, percent=backfill.percent)
         if backfill.percent > shown:
             shown = backfill.percent
             update_progress_artifact(cast(UUID, made), progress=shown)

@@ -16,6 +16,8 @@ from typing import Annotated, Any, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Column
 
 from formant_archive import __version__
 from formant_archive.errors import ArchiveError, UsageError
@@ -155,30 +157,37 @@ def end(sentence: str, code: int) -> None:
 
 
 class ProgressLines(logging.Handler):
-    """Shows a run's progress: in place on a terminal, as plain lines elsewhere."""
+    """Shows a run's progress: a bar and a line in place on a terminal, plain lines elsewhere."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._spinner = err.status("starting") if err.is_terminal else None
+        line = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, ratio=1))
+        self._bar = Progress(SpinnerColumn(), BarColumn(20), line, console=err, transient=True, expand=True)
+        # Of no length until it is known how much there is to do.
+        self._task = self._bar.add_task("starting", total=None)
         self._last = ""
 
     def __enter__(self) -> "ProgressLines":
-        if self._spinner:
-            self._spinner.start()
+        if err.is_interactive:
+            self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._spinner:
-            self._spinner.stop()
+        if err.is_interactive:
+            self._bar.stop()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show a line that is marked as progress, once; one that is marked to stay is printed above the others."""
+        """Show a line that is marked as progress, once; one that is marked to stay is printed above the others.
+
+        A `percent` moves the bar; without one it stays where it is.
+        """
         line = record.getMessage()
         if not getattr(record, "progress", False) or line == self._last:
             return
         self._last = line
-        if self._spinner and not getattr(record, "stays", False):
-            self._spinner.update(line)
+        if err.is_interactive and not getattr(record, "stays", False):
+            percent = getattr(record, "percent", None)
+            self._bar.update(self._task, description=line, completed=percent, total=None if percent is None else 100)
         else:
             err.print(line, markup=False)
 
