@@ -35,8 +35,6 @@ def main(*, few: int = 5_000, many: int = 100_000, rows: int = 1_000_000) -> Non
         verdict(f"peak MB of a backfill of {many:,}", large.memory_mb, at_most=MEMORY)
         slower = mean((first.rate, last.rate)) / large.rate
         verdict(f"time for one of {many:,} / for one of {few:,}", slower, at_most=SLOWER)
-        busier = large.processor_ms / mean((first.processor_ms, last.processor_ms))
-        verdict(f"processor time for one of {many:,} / for one of {few:,}", busier, at_most=SLOWER)
     if rows:
         with set_up(rows, 0, served_by="rows") as stage:
             listing = stage.measure("listing", rows)

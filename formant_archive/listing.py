@@ -20,11 +20,10 @@ without either says nothing about the order, and never keeps a page from being o
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
-from sys import intern
 from typing import Literal, NamedTuple
 
 from formant_archive.manifest import ListingNote, Scope
+from formant_archive.notes import Notes
 from formant_archive.records import Reference
 
 PAGE_SIZE = 100
@@ -34,6 +33,8 @@ JITTER = 60_000
 #: Pages in a row that may show nothing new because rows came on top: where a whole page comes before every request,
 #: each page shows the same rows, for ever.
 IDLE_PAGES = 100
+#: Statuses that are told from one another; FormantAI documents seven.
+STATUSES = 1000
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Sweep:
     Attributes:
         offset: Rows read so far, and so where the next page begins.
         totals: The API's `total`, page by page.
-        seen: Hashes of the ids on its pages.
+        seen: How many conversations it has shown.
         idle: How many pages in a row have shown nothing new, up to here.
         lowest: The earliest time so far.
         newest_first: No row was later than the earliest before it by more than the overlap.
@@ -56,7 +57,7 @@ class Sweep:
 
     offset: int = 0
     totals: list[int] = field(default_factory=list)
-    seen: set[bytes] = field(default_factory=set)
+    seen: int = 0
     idle: int = 0
     lowest: int | None = None
     newest_first: bool = True
@@ -84,7 +85,7 @@ class Sweep:
     @property
     def fell_short(self) -> bool:
         """Whether it came to the end and saw fewer conversations than `total` had promised."""
-        return self.ended and len(self.seen) < self.promised
+        return self.ended and self.seen < self.promised
 
     def follow(self, times: Sequence[int], overlap: int) -> None:
         """Take the times on a page, in its order."""
@@ -176,8 +177,9 @@ class Listing:
         self._overlap = overlap
         self._now = now
         self._since = since
-        # An id is remembered by 16 bytes of hash: a million conversations are listed in about 100 MB.
-        self._seen: dict[bytes, str] = {}
+        # For each id the status that it was shown with last, and the pass that showed it.
+        self._seen = Notes()
+        self._statuses: list[str] = []
         self._fresh = 0
         self._sweep = Sweep()
         self._totals: set[int] = set()
@@ -219,7 +221,7 @@ class Listing:
         """How many conversations the API promised and has not shown; None where the end was not reached."""
         if not self.to_the_end:
             return None
-        seen = self.unique if len(self._totals) == 1 else len(self._sweep.seen)
+        seen = self.unique if len(self._totals) == 1 else self._sweep.seen
         return max(0, self._sweep.promised - seen)
 
     @property
@@ -256,22 +258,29 @@ class Listing:
     def _note(self, references: Sequence[Reference], *, is_old: bool) -> News:
         """Remember a page's rows."""
         sweep, news = self._sweep, News([], [])
-        before = len(sweep.seen)
+        before = sweep.seen
         for reference in references:
-            name, status = _hash(reference.conversation_id), intern(reference.status)
-            if name not in self._seen:
+            name, status = reference.conversation_id, self._number_of(reference.status)
+            last_status, last_pass = divmod(self._seen[name], PASSES + 1)
+            if not last_pass:
                 news.new.append(reference)
-                if reference.conversation_id not in self._known:
+                if name not in self._known:
                     self._fresh += self._is_new(reference, is_old=is_old)
-            elif self._seen[name] != status:
+            elif last_status != status:
                 news.changed.append(reference)
-            self._seen[name] = status
-            sweep.seen.add(name)
+            self._seen[name] = status * (PASSES + 1) + self._passes
+            sweep.seen += last_pass != self._passes
             time = self._now if reference.time is None else reference.time
             self.newest = time if self.newest is None else max(self.newest, time)
-        sweep.idle = sweep.idle + 1 if len(sweep.seen) == before else 0
+        sweep.idle = sweep.idle + 1 if sweep.seen == before else 0
         sweep.ended = not references or (sweep.idle > 0 and not sweep.may_have_slid)
         return news
+
+    def _number_of(self, status: str) -> int:
+        """Number a status; those that come after very many others are not told from one another."""
+        if status not in self._statuses and len(self._statuses) < STATUSES:
+            self._statuses.append(status)
+        return self._statuses.index(status) if status in self._statuses else STATUSES
 
     def _is_new(self, reference: Reference, *, is_old: bool) -> bool:
         """Whether a row lies at or after the horizon; one without a time lies where its page does."""
@@ -293,7 +302,3 @@ class Listing:
             total_last=self.total,
             complete=self.complete,
         )
-
-
-def _hash(conversation_id: str) -> bytes:
-    return blake2b(conversation_id.encode(), digest_size=16).digest()

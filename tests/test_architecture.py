@@ -27,11 +27,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "conversation": RECORDS,
     # The rules
     "manifest": RECORDS | {"keys"},
-    "listing": RECORDS | {"manifest"},
+    "listing": RECORDS | {"manifest", "notes"},
     "settlement": RECORDS | {"policy"},
     "wav": RECORDS,
     "summary": {"records"},
     "metrics": set(),
+    "notes": set(),
     # The outside: the client and what only it uses; the stores
     "patience": {"errors"},
     "pacing": {"errors"},
@@ -48,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "catalogue": RULES | {"ledger", "register", "stores"},
     "dossier": RULES | {"catalogue", "conversation", "register", "stores"},
     "advance": RULES | {"listing"},
-    "harvest": RULES,
+    "harvest": RULES | {"notes"},
     "folders": RULES,
     "plan": RULES | {"folders", "ledger", "listing", "run"},
     "worklists": RULES | {"ledger", "plan", "stores"},
@@ -88,9 +89,21 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 #: No I/O, no clock, no environment: time comes in as an argument.
 PURE = {"errors", "policy", "records", "keys", "manifest", "listing", "settlement", "wav", "summary"}
-PURE |= {"advance", "conversation", "findings", "folders", "harvest", "metrics"}
+PURE |= {"advance", "conversation", "findings", "folders", "harvest", "metrics", "notes"}
 MAY_BE_IMPORTED_BY_THE_PURE = {
-    *("ast", "bisect", "collections", "dataclasses", "datetime", "enum", "functools", "gzip", "hashlib", "itertools"),
+    *(
+        "array",
+        "ast",
+        "bisect",
+        "collections",
+        "dataclasses",
+        "datetime",
+        "enum",
+        "functools",
+        "gzip",
+        "hashlib",
+        "itertools",
+    ),
     *("json", "math", "re", "struct", "sys", "typing", "zlib", "pydantic", CORE),
 }
 CLOCKS = {"now", "utcnow", "today", "time", "time_ns", "monotonic", "perf_counter", "sleep"}
