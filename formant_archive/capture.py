@@ -26,7 +26,7 @@ from formant_archive.records import (
     RecordingReceipt,
 )
 from formant_archive.settlement import Answer
-from formant_archive.stores import Store
+from formant_archive.stores import Care, Lock, Store
 from formant_archive.wav import inspect
 
 #: Bytes of a recording that are held in memory; longer ones go to an unlinked temporary file of mode 0600.
@@ -82,23 +82,29 @@ def _answer_with_body(store: Store, pending: Pending, body: bytes, policy: Polic
     probe = _what_is_missing(data, pending, policy, now)
     if probe is not None and not _is_taken_as_it_is(probe, pending, policy):
         return Answer(probe=probe, answered=True, status=status)
-    receipt = _store_conversation(store, pending, body, data, now)
+    kept = _care(pending, policy, now, status if isinstance(status, str) else None)
+    receipt = _store_conversation(store, pending, body, data, now, kept)
     return Answer(receipt=receipt, probe=probe, answered=True, status=status)
 
 
 def _store_conversation(
-    store: Store, pending: Pending, body: bytes, data: dict[str, Any], now: datetime
+    store: Store, pending: Pending, body: bytes, data: dict[str, Any], now: datetime, care: Care
 ) -> ConversationReceipt:
     """Store a body, or find that another run has stored one: it stands, unless only ours has a transcript."""
     sha256 = hashlib.sha256(body).hexdigest()
     for name in (keys.CONVERSATION, keys.SECOND_CONVERSATION):
         key = pending.folder + name
-        if store.put(key, body, sha256=sha256):
+        if store.put(key, body, sha256=sha256, care=care):
             return _conversation_receipt(key, body, data, now)
         stored = look_at_conversation(store, key, pending.conversation_id, now)
         if stored.has_transcript or not has_transcript(data):
             break
     return stored
+
+
+def _care(pending: Pending, policy: Policy, now: datetime, status: str | None = None) -> Care:
+    retention = settlement.retention(pending, now, policy, status if policy.is_open(pending.status) else None)
+    return Care(lock=None if retention is None else Lock(mode=retention.mode, until=retention.until), is_payload=True)
 
 
 def _stored_conversation(store: Store, pending: Pending, now: datetime) -> ConversationReceipt | None:
@@ -179,7 +185,7 @@ def _answer_with_recording(
         if found.audio is None or not comes_again:
             return Answer(failure=_refused_audio(found.fault, sha256 if found.audio else None))
         remarks = (*remarks, f"archived as served although {found.fault}: it came twice the same, past the grace")
-    if not store.put(key, file, sha256=sha256):
+    if not store.put(key, file, sha256=sha256, care=_care(pending, policy, now)):
         return Answer(receipt=look_at_recording(store, key, now))
     receipt = RecordingReceipt(key=key, size=size, sha256=sha256, fetched_at=now, audio=found.audio, remarks=remarks)
     return Answer(receipt=receipt)

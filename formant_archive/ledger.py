@@ -26,9 +26,9 @@ from formant_archive.manifest import (
     pack,
     unpack,
 )
-from formant_archive.records import Link, Pending, Recent
+from formant_archive.records import Link, Pending, Recent, Retention
 from formant_archive.register import Map, find_records
-from formant_archive.stores import Store
+from formant_archive.stores import PLAIN, Care, Lock, Store
 
 #: Where the ids of archives come from: each is made of the id of the run that wrote manifest 1.
 ARCHIVES = UUID("6f0b8d5e-5d0c-4b52-9a39-1a4b6f3c9d11")
@@ -128,17 +128,21 @@ def read_part(store: Store, link: PartLink, kind: type[Line]) -> list[Line]:
     return list(unpack(body, kind))
 
 
-def write_part(store: Store, lines: Sequence[bytes]) -> PartLink:
-    """Store lines as a part, named by the hash of its bytes."""
+def write_part(store: Store, lines: Sequence[bytes], care: Care = PLAIN) -> PartLink:
+    """Store lines as a part, named by the hash of its bytes; one that is there already is kept as long as this one."""
     body, count = pack(lines)
     sha256 = digest(body)
-    store.put(keys.part(sha256), body, sha256=sha256)
+    if not store.put(keys.part(sha256), body, sha256=sha256, care=care) and care.lock is not None:
+        store.lengthen(keys.part(sha256), care.lock)
     return PartLink(key=keys.part(sha256), sha256=sha256, count=count)
 
 
 @dataclass(frozen=True)
 class Draft:
-    """What a run wants to commit: one part of it; `entries` are lines. An audit has no listing."""
+    """What a run wants to commit: one part of it; `entries` are lines. An audit has no listing.
+
+    `retention` is how long the manifest and its parts are locked: no shorter than anything that the run stored.
+    """
 
     run: RunNote
     source: str
@@ -148,6 +152,14 @@ class Draft:
     changes: Changes
     overlap: int
     kind: Kind = "run"
+    retention: Retention | None = None
+
+    @property
+    def care(self) -> Care:
+        """How the manifest and its parts are kept."""
+        if self.retention is None:
+            return PLAIN
+        return Care(lock=Lock(mode=self.retention.mode, until=self.retention.until))
 
 
 def commit(store: Store, head: Head, draft: Draft, *, allow_unsafe: bool = False, each: Map = map) -> Head:
@@ -160,12 +172,12 @@ def commit(store: Store, head: Head, draft: Draft, *, allow_unsafe: bool = False
         UsageError: The archive is another source's.
     """
     check_source(head, draft.source)
-    entries = (write_part(store, draft.entries),) if draft.entries else ()
+    entries = (write_part(store, draft.entries, draft.care),) if draft.entries else ()
     while True:
         manifest, state = _manifest(store, head, draft, entries, allow_unsafe=allow_unsafe)
         body = manifest.body()
         key = keys.manifest(manifest.sequence)
-        if store.put(key, body, sha256=digest(body)):
+        if store.put(key, body, sha256=digest(body), care=draft.care):
             return Head(manifest, Link(key=key, sha256=digest(body)), state)
         last = last_sequence(store, after=manifest.sequence)
         if (ours := _ours(store, draft, range(manifest.sequence, last + 1))) is not None:
@@ -198,8 +210,8 @@ def _manifest(
     store: Store, head: Head, draft: Draft, entries: tuple[PartLink, ...], *, allow_unsafe: bool
 ) -> tuple[Manifest, State]:
     state = draft.changes.on(head.state, draft.overlap)
-    scopes = {name: _scope_note(store, head, name, scope) for name, scope in state.scopes.items()}
-    pending = write_part(store, _in_order(state.pending)) if state.pending else None
+    scopes = {name: _scope_note(store, head, name, scope, draft.care) for name, scope in state.scopes.items()}
+    pending = write_part(store, _in_order(state.pending), draft.care) if state.pending else None
     named = (*entries, *(scope.recent for scope in scopes.values()), *([pending] if pending else []))
     manifest = Manifest(
         kind=draft.kind,
@@ -213,7 +225,9 @@ def _manifest(
         entries=entries,
         pending=pending,
         scopes=scopes,
-        unsafe_store=is_unsafe(store, named[0] if named else write_part(store, ()), allow_unsafe=allow_unsafe),
+        unsafe_store=is_unsafe(
+            store, named[0] if named else write_part(store, (), draft.care), allow_unsafe=allow_unsafe
+        ),
     )
     return manifest, state
 
@@ -223,16 +237,19 @@ def _in_order(lines: Mapping[str, Line]) -> list[bytes]:
     return [lines[name].line() for name in sorted(lines)]
 
 
-def _scope_note(store: Store, head: Head, name: str, scope: Scope) -> ScopeNote:
+def _scope_note(store: Store, head: Head, name: str, scope: Scope, care: Care) -> ScopeNote:
     if head.manifest is not None and head.state.scopes.get(name) is scope:
-        return head.manifest.scopes[name]
+        note = head.manifest.scopes[name]
+        if care.lock is not None:
+            store.lengthen(note.recent.key, care.lock)
+        return note
     return ScopeNote(
         watermark=scope.watermark,
         total=scope.total,
         order=scope.order,
         floor=scope.floor,
         statuses=tuple(sorted(scope.statuses)),
-        recent=write_part(store, _in_order(scope.recent)),
+        recent=write_part(store, _in_order(scope.recent), care),
     )
 
 

@@ -285,7 +285,10 @@ class Run:
             if self._is_other(pending):
                 self._drop(pending)
             elif verdict.is_settled:
-                record = settlement.record(pending, verdict, source=self.source, writer=self.writer, now=now)
+                retention = settlement.retention(pending, now, self.policy)
+                record = settlement.record(
+                    pending, verdict, source=self.source, writer=self.writer, now=now, retention=retention
+                )
                 records.append((pending.folder, record))
             else:
                 self._wait(settlement.waiting(pending, (conversation, recording), now, self.policy))
@@ -360,6 +363,7 @@ class Run:
             entries=self._harvest.entries,
             changes=changes,
             overlap=self.policy.overlap_ms,
+            retention=self.policy.longest_retention(now),
         )
 
     def _witnessed(self) -> dict[str, Pending]:

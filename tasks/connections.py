@@ -44,7 +44,7 @@ def rate_limit() -> int | None:
 def store() -> Store:
     """Give the process's store of the archive."""
     with _lock:
-        return _store(current_settings().archive_url)
+        return _store(current_settings())
 
 
 def payload_threads() -> Executor:
@@ -70,9 +70,9 @@ def check(settings: Settings) -> None:
     """Find what is wrong with the settings without asking anybody.
 
     Raises:
-        UsageError: An address is none, or the API key holds what no key has.
+        UsageError: An address is none, a retention contradicts itself, or the API key holds what no key has.
     """
-    open_store(settings.archive_url)
+    _opened(settings)
     if settings.formant_api_key is not None:
         client()
 
@@ -88,8 +88,12 @@ def _threads(name: str, count: int) -> Executor:
 
 
 @cache
-def _store(url: str) -> Store:
-    return open_store(url)
+def _store(settings: Settings) -> Store:
+    return _opened(settings)
+
+
+def _opened(settings: Settings) -> Store:
+    return open_store(settings.archive_url, locks=settings.keeping is not None)
 
 
 def api_key(settings: Settings) -> str:

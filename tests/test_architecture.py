@@ -21,9 +21,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The words
     "__init__": set(),
     "errors": set(),
-    "policy": set(),
+    "policy": RECORDS | {"retention"},
     "records": {"errors"},
     "keys": RECORDS,
+    "retention": RECORDS,
     "conversation": RECORDS,
     # The rules
     "manifest": RECORDS | {"keys"},
@@ -55,7 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backfill": RULES | {"plan", "worklists"},
     "run": RULES | {"advance", "folders", "harvest", "listing", "settlement", "ledger", "summary"},
     # What a user types and sees
-    "settings": {"errors", "policy"},
+    "settings": {"errors", "policy", "retention"},
     "status": RULES | {"catalogue", "crew", "ledger", "metrics", "settlement", "stores"},
     "verify": RULES | {"catalogue", "findings", "register", "stores"},
     "audit": RULES | {"catalogue", "findings", "ledger", "listing", "register", "stores", "verify"},
@@ -88,7 +89,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 #: No I/O, no clock, no environment: time comes in as an argument.
 PURE = {"errors", "policy", "records", "keys", "manifest", "listing", "settlement", "wav", "summary"}
-PURE |= {"advance", "conversation", "findings", "folders", "harvest", "metrics"}
+PURE |= {"retention", "advance", "conversation", "findings", "folders", "harvest", "metrics"}
 MAY_BE_IMPORTED_BY_THE_PURE = {
     *("ast", "bisect", "collections", "dataclasses", "datetime", "enum", "functools", "gzip", "hashlib", "itertools"),
     *("json", "math", "re", "struct", "sys", "typing", "zlib", "pydantic", CORE),

@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from parliament import analyze_policy_string, iam_definition
 from formant_archive import cli
 from formant_archive.errors import StoreRefused
 from formant_archive.manifest import digest
+from formant_archive.retention import Keeping, Rule
 from formant_archive.stores.s3 import S3Store, connect
 from tests import plain, policies
 from tests.export import calls
@@ -104,6 +106,9 @@ def test_a_bucket_or_role_policy_fits_where_aws_keeps_it(name: str) -> None:
 
 # What the code needs
 
+#: The longest lock that the bucket allows.
+LOCKING = replace(plain.EAGER, keeping=Keeping("GOVERNANCE", (Rule(3653),)))
+
 
 @cache
 def client_of(url: str, role: str) -> "S3Client":
@@ -138,7 +143,7 @@ def s3() -> Iterator[GuardedS3]:
         )
         be("writer", guarded.url, patch)
         clock = plain.Clock()
-        calls.archive(calls.workspace(clock), S3Store(BUCKET, PREFIX, connect()), clock)
+        calls.archive(calls.workspace(clock), S3Store(BUCKET, PREFIX, connect()), clock, LOCKING)
         yield guarded
 
 
@@ -330,7 +335,7 @@ def test_who_may_put_where() -> None:
     [
         ("s3:GetObject", {"writer", "auditor"}),
         ("s3:PutObjectLegalHold", {"hold-officer"}),
-        ("s3:PutObjectRetention", {"hold-officer"}),
+        ("s3:PutObjectRetention", {"hold-officer", "writer"}),
         ("s3:DeleteObject", set[str]()),
         ("s3:DeleteObjectVersion", {"eraser"}),
         ("s3:BypassGovernanceRetention", {"eraser"}),

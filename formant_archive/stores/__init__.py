@@ -17,25 +17,41 @@ import re
 from urllib.parse import unquote
 
 from formant_archive.errors import UsageError
-from formant_archive.stores.contract import Lock, Stat, Store, Trace, check_key, check_prefix, chunks
+from formant_archive.stores.contract import (
+    PLAIN,
+    Care,
+    Lock,
+    Stat,
+    Store,
+    Trace,
+    check_key,
+    check_prefix,
+    chunks,
+)
 
-__all__ = ["Lock", "Stat", "Store", "Trace", "check_key", "check_prefix", "chunks", "open_store"]
+__all__ = ["PLAIN", "Care", "Lock", "Stat", "Store", "Trace", "check_key", "check_prefix", "chunks", "open_store"]
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, *, locks: bool = False) -> Store:
     """Open the archive at `s3://bucket/prefix`, `file:///path` or a plain path.
 
     It is not asked anything yet, and nothing is made there.
 
+    Args:
+        url: As in `ARCHIVE_URL`.
+        locks: Whether what is stored there is to be locked.
+
     Raises:
-        UsageError: The address is none of these.
+        UsageError: The address is none of these, or a folder's that is to lock.
         StoreRefused: AWS's own settings (profile, configuration files) cannot be used.
     """
     scheme, separator, rest = url.partition("://")
     if separator and scheme.lower() == "s3":
         return _bucket(rest)
+    if locks:
+        raise UsageError("ARCHIVE_LOCK_MODE: a folder cannot lock: use a bucket, s3://…, or leave it out")
     if separator and scheme.lower() == "file":
         return _directory(_local_path(rest))
     if separator or url.startswith(("s3:", "file:")):

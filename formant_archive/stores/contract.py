@@ -16,6 +16,33 @@ class Lock(BaseModel, frozen=True):
     mode: Literal["GOVERNANCE", "COMPLIANCE"]
     until: datetime
 
+    def covers(self, other: "Lock") -> bool:
+        """Whether this one forbids all that the other one forbids."""
+        return self.until >= other.until and (self.mode, other.mode) != ("GOVERNANCE", "COMPLIANCE")
+
+    def joined(self, other: "Lock | None") -> "Lock":
+        """Give the weakest lock that covers both."""
+        if other is None:
+            return self
+        mode = self.mode if self.mode == other.mode else "COMPLIANCE"
+        return Lock(mode=mode, until=max(self.until, other.until))
+
+
+class Care(BaseModel, frozen=True):
+    """How one object is to be kept.
+
+    Attributes:
+        lock: None: as the bucket does by itself.
+        is_payload: It is a payload: large, seldom read, and so of the storage class that the settings name.
+    """
+
+    lock: Lock | None = None
+    is_payload: bool = False
+
+
+#: As the bucket does by itself.
+PLAIN = Care()
+
 
 class Stat(BaseModel, frozen=True):
     """What a store says of an object without reading it.
@@ -55,16 +82,18 @@ class Store(Protocol):
         """Where the archive is, as `ARCHIVE_URL` spells it, without secrets."""
         ...
 
-    def put(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> bool:
+    def put(self, key: str, body: bytes | BinaryIO, *, sha256: str, care: Care = PLAIN) -> bool:
         """Store `body` under `key` unless the key is taken; say whether this call created it.
 
         Args:
             key: Relative to the archive, `/` between its parts.
             body: Bytes, or a seekable binary file, which is read from its start and left open.
             sha256: Hex digest of the body.
+            care: How it is to be kept, where this call creates it.
 
         Raises:
-            StoreRefused: The store denies it, or the body is not the one that was hashed.
+            StoreRefused: The store denies it, cannot or does not keep it so, or the body is not the one that was
+                hashed.
             StoreUnavailable: It may or may not have been stored; put again to know.
         """
         ...
@@ -87,6 +116,14 @@ class Store(Protocol):
 
     def stat(self, key: str) -> Stat | None:
         """Say what is stored under the key, or None."""
+        ...
+
+    def lengthen(self, key: str, lock: Lock) -> None:
+        """Lock an object at least so hard and so long. No lock ever becomes weaker.
+
+        Raises:
+            StoreRefused: The store cannot lock, denies it, or did not do it.
+        """
         ...
 
     def list(self, prefix: str) -> Iterator[Stat]:

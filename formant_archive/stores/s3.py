@@ -45,12 +45,16 @@ from tenacity import (
 from urllib3.exceptions import HTTPError
 
 from formant_archive.errors import ObjectMissing, StoreError, StoreRefused, StoreUnavailable, UnsafeStore
-from formant_archive.stores.contract import Lock, Stat, Trace, check_key, check_prefix, chunks
+from formant_archive.stores.contract import PLAIN, Care, Lock, Stat, Trace, check_key, check_prefix, chunks
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef, ListObjectVersionsOutputTypeDef
+    from mypy_boto3_s3.type_defs import (
+        HeadObjectOutputTypeDef,
+        ListObjectVersionsOutputTypeDef,
+        PutObjectRequestTypeDef,
+    )
 
 _CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": 5},
@@ -97,6 +101,9 @@ _REFUSED = {
     "InvalidObjectState": "the object is in cold storage: restore it first",
     "EntityTooLarge": "the object is larger than the store takes in one piece",
 }
+_NO_LOCKS = "the bucket has no Object Lock: use one that was made with it, or leave ARCHIVE_LOCK_MODE out"
+#: What a store says of an object without a lock, or of a bucket that knows none.
+_UNLOCKED = {"NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError", "InvalidRequest"}
 _LISTING_HELPS = "; without s3:ListBucket a missing object is denied too"
 
 
@@ -133,7 +140,7 @@ class S3Store:
         """`s3://bucket/prefix`."""
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
-    def put(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> bool:
+    def put(self, key: str, body: bytes | BinaryIO, *, sha256: str, care: Care = PLAIN) -> bool:
         """Store `body` under `key` unless the key is taken; see `Store.put`.
 
         Raises:
@@ -149,7 +156,7 @@ class S3Store:
             reraise=True,
         )
         with self._plainly("s3:PutObject"):
-            return retrying(self._put_once, key, body, sha256)
+            return retrying(self._put_once, key, body, sha256, care)
 
     def get(self, key: str) -> bytes:
         """Read a whole object; see `Store.get`."""
@@ -173,6 +180,49 @@ class S3Store:
             return None
         return Stat(key=key, size=found["ContentLength"], sha256=found["Metadata"].get("sha256"), lock=_lock(found))
 
+    def lengthen(self, key: str, lock: Lock) -> None:
+        """Lock an object at least so hard and so long, and read it back; see `Store.lengthen`."""
+        check_key(key)
+        found = self._locked(key)
+        if found is not None and found.covers(lock):
+            return
+        wanted = lock.joined(found)
+        with self._plainly("s3:PutObjectRetention"):
+            self._client.put_object_retention(
+                Bucket=self._bucket,
+                Key=self._base + key,
+                Retention={"Mode": wanted.mode, "RetainUntilDate": wanted.until},
+                ChecksumAlgorithm="SHA256",
+            )
+        found = self._locked(key)
+        if found is None or not found.covers(wanted):
+            raise StoreRefused(f"{self.url}: the store did not lock {key} as it was told: it cannot be relied upon")
+
+    def _locked(self, key: str) -> Lock | None:
+        """Say how an object is locked; whoever may not read it may still ask for that."""
+        try:
+            head = self._client.head_object(Bucket=self._bucket, Key=self._base + key)
+        except ClientError as error:
+            if _status(error) == 403:
+                return self._retention(key)
+            with self._plainly("s3:GetObject"):
+                raise
+        except (BotoCoreError, HTTPError, OSError) as error:
+            raise self._told_failure(error) from None
+        return _lock(head)
+
+    def _retention(self, key: str) -> Lock | None:
+        with self._plainly("s3:GetObjectRetention"):
+            try:
+                found = self._client.get_object_retention(Bucket=self._bucket, Key=self._base + key)["Retention"]
+            except ClientError as error:
+                if _code(error) in _UNLOCKED:
+                    return None
+                raise
+        if "Mode" not in found or "RetainUntilDate" not in found:
+            return None
+        return Lock(mode=found["Mode"], until=found["RetainUntilDate"])
+
     def list(self, prefix: str) -> Iterator[Stat]:
         """Yield the objects whose key starts with `prefix`, a thousand a request; see `Store.list`."""
         check_prefix(prefix)
@@ -187,20 +237,24 @@ class S3Store:
         with self._plainly("s3:ListBucket"):
             return connect()
 
-    def _put_once(self, key: str, body: bytes | BinaryIO, sha256: str) -> bool:
+    def _put_once(self, key: str, body: bytes | BinaryIO, sha256: str, care: Care) -> bool:
         if not isinstance(body, bytes):
             body.seek(0)
+        request: PutObjectRequestTypeDef = {
+            "Bucket": self._bucket,
+            "Key": self._base + key,
+            "Body": body,
+            "IfNoneMatch": "*",
+            # Ceph 20 ignores the value where the algorithm is not named too.
+            "ChecksumAlgorithm": "SHA256",
+            "ChecksumSHA256": b64encode(bytes.fromhex(sha256)).decode(),
+            "Metadata": {"sha256": sha256},
+        }
+        if care.lock is not None:
+            request["ObjectLockMode"] = care.lock.mode
+            request["ObjectLockRetainUntilDate"] = care.lock.until
         try:
-            self._client.put_object(
-                Bucket=self._bucket,
-                Key=self._base + key,
-                Body=body,
-                IfNoneMatch="*",
-                # Ceph 20 ignores the value where the algorithm is not named too.
-                ChecksumAlgorithm="SHA256",
-                ChecksumSHA256=b64encode(bytes.fromhex(sha256)).decode(),
-                Metadata={"sha256": sha256},
-            )
+            self._client.put_object(**request)
         except ClientError as error:
             if _status(error) == 412:
                 return False
@@ -291,6 +345,8 @@ class S3Store:
             )
         if status >= 500 or status in (408, 429) or code in _UNAVAILABLE:
             return StoreUnavailable(f"{self.url}: {_busy(code)} ({status} {code})")
+        if status == 400 and "objectlock" in _words(error).replace(" ", ""):
+            return StoreRefused(f"{self.url}: {_NO_LOCKS} ({status} {code})")
         if code in _REFUSED:
             return StoreRefused(f"{self.url}: {_REFUSED[code]} ({status} {code})")
         if status == 403:
@@ -380,10 +436,14 @@ def _is_conflict(error: BaseException) -> bool:
 
 def _names_condition(error: ClientError) -> bool:
     """Whether the server refuses `If-None-Match`: in words, or by a 501 that names no other header."""
-    words = " ".join(str(value) for value in error.response["Error"].values()).lower()
+    words = _words(error)
     if "if-none-match" in words or "conditional" in words:
         return _status(error) in (400, 501)
     return _status(error) == 501 and "x-amz-" not in words
+
+
+def _words(error: ClientError) -> str:
+    return " ".join(str(value) for value in error.response["Error"].values()).lower()
 
 
 def _busy(code: str) -> str:

@@ -6,6 +6,7 @@ import re
 import traceback
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from urllib3 import HTTPResponse
 from urllib3.exceptions import DecodeError
 
 from formant_archive.errors import ObjectMissing, StoreError, StoreRefused, StoreUnavailable, UnsafeStore
+from formant_archive.stores import Lock
 from formant_archive.stores.s3 import S3Store, connect
 from tests.stores.wire import Answer, on_request, refusal, reply
 
@@ -477,3 +479,11 @@ def test_half_a_configuration_is_refused_when_the_store_is_opened(no_aws: pytest
     (tmp_path / "config").write_text("no section\n")
     with pytest.raises(StoreRefused, match="settings cannot be used"):
         S3Store("bucket", "")
+
+
+def test_a_store_that_only_says_that_it_has_locked_is_refused(store: S3Store, client: "S3Client") -> None:
+    put(store)
+    on_request(client, "PutObjectRetention", lambda _: reply(200))
+
+    with pytest.raises(StoreRefused, match="did not lock"):
+        store.lengthen("a/b", Lock(mode="COMPLIANCE", until=datetime(2100, 1, 1, tzinfo=UTC)))
