@@ -5,14 +5,16 @@ the newest one is the whole state of the pipeline. Whoever finds the next number
 changes on it and takes the number after.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from typing import Literal
 from uuid import UUID, uuid5
 
 from formant_archive import keys
-from formant_archive.errors import ArchiveDamaged, ObjectMissing, UnsafeStore, UsageError
+from formant_archive.errors import ArchiveDamaged, ArchiveError, ObjectMissing, UnsafeStore, UsageError
 from formant_archive.manifest import (
     Changes,
+    CustodyNote,
     Kind,
     Line,
     ListingNote,
@@ -26,7 +28,7 @@ from formant_archive.manifest import (
     pack,
     unpack,
 )
-from formant_archive.records import Link, Pending, Recent, Retention
+from formant_archive.records import Entry, Erased, Held, Link, Pending, Recent, Retention
 from formant_archive.register import Map, find_records
 from formant_archive.stores import PLAIN, Care, Lock, Store
 
@@ -101,11 +103,17 @@ def read_manifest(store: Store, sequence: int) -> Head:
 
 
 def _state(store: Store, manifest: Manifest) -> State:
-    pending = read_part(store, manifest.pending, Pending) if manifest.pending else []
+    pending = _lines(store, manifest.pending, Pending)
     return State(
         pending={one.conversation_id: one for one in pending},
         scopes={name: _scope(store, note) for name, note in manifest.scopes.items()},
+        holds={one.conversation_id: one for one in _lines(store, manifest.holds, Held)},
+        erased={one.conversation_id: one for one in _lines(store, manifest.erased, Erased)},
     )
+
+
+def _lines(store: Store, link: PartLink | None, kind: type[Line]) -> list[Line]:
+    return [] if link is None else read_part(store, link, kind)
 
 
 def _scope(store: Store, note: ScopeNote) -> Scope:
@@ -153,6 +161,7 @@ class Draft:
     overlap: int
     kind: Kind = "run"
     retention: Retention | None = None
+    custody: CustodyNote | None = None
 
     @property
     def care(self) -> Care:
@@ -170,10 +179,13 @@ def commit(store: Store, head: Head, draft: Draft, *, allow_unsafe: bool = False
     Raises:
         UnsafeStore: The store overwrites where it was told not to.
         UsageError: The archive is another source's.
+        ArchiveError: What was to be erased is under a legal hold by now.
     """
     check_source(head, draft.source)
+    known = head.state.holds.keys()
     entries = (write_part(store, draft.entries, draft.care),) if draft.entries else ()
     while True:
+        _check_holds(head, draft)
         manifest, state = _manifest(store, head, draft, entries, allow_unsafe=allow_unsafe)
         body = manifest.body()
         key = keys.manifest(manifest.sequence)
@@ -186,6 +198,27 @@ def commit(store: Store, head: Head, draft: Draft, *, allow_unsafe: bool = False
         head = read_manifest(store, last)
         check_source(head, draft.source)
         draft = replace(draft, changes=_without_settled(store, draft, each))
+        _hold_late(store, head.state.holds.keys() - known, draft)
+
+
+def _check_holds(head: Head, draft: Draft) -> None:
+    act = draft.changes.act
+    if act is not None and (held := act.erased.keys() & head.state.holds.keys()):
+        raise ArchiveError(f"{len(held)} of them came under a legal hold meanwhile: nothing was erased, try again")
+
+
+def _hold_late(store: Store, late: Set[str], draft: Draft) -> None:
+    """Bring under a hold that was placed while the run went on what the run has stored of the held conversations."""
+    if not late or draft.changes.act is not None:
+        return
+    for entry in map(Entry.model_validate_json, draft.entries):
+        if entry.conversation_id in late:
+            for key in (entry.record_key, *(one.key for one in entry.objects)):
+                store.hold(key)
+    for name in late & draft.changes.pending.keys():
+        one = draft.changes.pending[name]
+        for receipt in filter(None, (one.conversation, one.recording)):
+            store.hold(receipt.key)
 
 
 def check_source(head: Head, source: str) -> None:
@@ -212,6 +245,8 @@ def _manifest(
     state = draft.changes.on(head.state, draft.overlap)
     scopes = {name: _scope_note(store, head, name, scope, draft.care) for name, scope in state.scopes.items()}
     pending = write_part(store, _in_order(state.pending), draft.care) if state.pending else None
+    holds = _handed_on(store, head, "holds", state.holds, draft.care)
+    erased = _handed_on(store, head, "erased", state.erased, draft.care)
     named = (*entries, *(scope.recent for scope in scopes.values()), *([pending] if pending else []))
     manifest = Manifest(
         kind=draft.kind,
@@ -225,11 +260,32 @@ def _manifest(
         entries=entries,
         pending=pending,
         scopes=scopes,
+        holds=holds,
+        erased=erased,
+        custody=draft.custody,
         unsafe_store=is_unsafe(
             store, named[0] if named else write_part(store, (), draft.care), allow_unsafe=allow_unsafe
         ),
     )
     return manifest, state
+
+
+def _handed_on(
+    store: Store,
+    head: Head,
+    field: Literal["holds", "erased"],
+    lines: Mapping[str, Held] | Mapping[str, Erased],
+    care: Care,
+) -> PartLink | None:
+    """Write what every manifest hands on, or name the part again where nothing of it has changed."""
+    if not lines:
+        return None
+    if head.manifest is not None and getattr(head.state, field) is lines:
+        link: PartLink = getattr(head.manifest, field)
+        if care.lock is not None:
+            store.lengthen(link.key, care.lock)
+        return link
+    return write_part(store, [lines[name].line() for name in sorted(lines)], care)
 
 
 def _in_order(lines: Mapping[str, Line]) -> list[bytes]:

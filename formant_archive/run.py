@@ -271,6 +271,10 @@ class Run:
         is_recent = start is not None and pending.time is not None and pending.time >= start
         return self.policy.is_open(pending.status) and is_recent and not self.listing.complete
 
+    def held(self, work: Iterable[Pending]) -> frozenset[str]:
+        """Name those under a legal hold."""
+        return frozenset(one.conversation_id for one in work) & self.head.state.holds.keys()
+
     # What has become of it
 
     def judge(

@@ -49,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "catalogue": RULES | {"ledger", "register", "stores"},
     "dossier": RULES | {"catalogue", "conversation", "register", "stores"},
     "advance": RULES | {"listing"},
+    "custody": RULES | {"catalogue", "ledger", "register", "stores"},
     "harvest": RULES,
     "folders": RULES,
     "plan": RULES | {"folders", "ledger", "listing", "run"},
@@ -63,7 +64,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "export": RULES | {"catalogue", "conversation", "dossier", "ledger", "register", "stores"},
     "simulator": set(),
     "cli": RECORDS
-    | {"__init__", "catalogue", "conversation", "crew", "dossier", "export", "findings", "keys", "ledger", "manifest"}
+    | {
+        "__init__",
+        "catalogue",
+        "conversation",
+        "crew",
+        "custody",
+        "dossier",
+        "export",
+        "findings",
+        "keys",
+        "ledger",
+        "manifest",
+    }
     | {"metrics", "settings", "simulator", "status", "stores", "verify"},
     # Prefect
     "tasks": RULES

@@ -33,10 +33,12 @@ class Care(BaseModel, frozen=True):
 
     Attributes:
         lock: None: as the bucket does by itself.
+        held: Under a legal hold from its first moment. Where the store knows no such thing, the chain alone says it.
         is_payload: It is a payload: large, seldom read, and so of the storage class that the settings name.
     """
 
     lock: Lock | None = None
+    held: bool = False
     is_payload: bool = False
 
 
@@ -52,12 +54,14 @@ class Stat(BaseModel, frozen=True):
         size: Bytes.
         sha256: Hex digest from the object's metadata, as its writer gave it; None where the store keeps none.
         lock: None where there is none.
+        held: Whether it is under a legal hold; None where the store knows no such thing.
     """
 
     key: str
     size: int
     sha256: str | None = None
     lock: Lock | None = None
+    held: bool | None = None
 
 
 class Trace(BaseModel, frozen=True):
@@ -126,10 +130,19 @@ class Store(Protocol):
         """
         ...
 
+    def hold(self, key: str) -> bool:
+        """Put an object under a legal hold, which nobody ends here; say whether the store keeps holds.
+
+        Raises:
+            ObjectMissing: Nothing is stored under the key.
+            StoreRefused: The store denies it.
+        """
+        ...
+
     def list(self, prefix: str) -> Iterator[Stat]:
         """Yield the objects whose key starts with `prefix`, in no promised order.
 
-        The prefix ends with `/` or is empty. `sha256` and `lock` are None in what it yields.
+        The prefix ends with `/` or is empty. `sha256`, `lock` and `held` are None in what it yields.
         """
         ...
 

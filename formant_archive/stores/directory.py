@@ -142,6 +142,11 @@ class DirectoryStore:
         """Refuse; see `Store.lengthen`."""
         raise StoreRefused(_NO_LOCKS)
 
+    def hold(self, key: str) -> bool:
+        """Do nothing, and say so: a folder keeps no holds; see `Store.hold`."""
+        check_key(key)
+        return False
+
     def list(self, prefix: str) -> Iterator[Stat]:
         """Yield the objects whose key starts with `prefix`; see `Store.list`."""
         check_prefix(prefix)

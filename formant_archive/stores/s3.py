@@ -50,6 +50,7 @@ from formant_archive.stores.contract import PLAIN, Care, Lock, Stat, Trace, chec
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.literals import ObjectLockLegalHoldStatusType
     from mypy_boto3_s3.type_defs import (
         HeadObjectOutputTypeDef,
         ListObjectVersionsOutputTypeDef,
@@ -178,7 +179,13 @@ class S3Store:
         if found is None:
             self._require_bucket()
             return None
-        return Stat(key=key, size=found["ContentLength"], sha256=found["Metadata"].get("sha256"), lock=_lock(found))
+        return Stat(
+            key=key,
+            size=found["ContentLength"],
+            sha256=found["Metadata"].get("sha256"),
+            lock=_lock(found),
+            held=found.get("ObjectLockLegalHoldStatus") == "ON",
+        )
 
     def lengthen(self, key: str, lock: Lock) -> None:
         """Lock an object at least so hard and so long, and read it back; see `Store.lengthen`."""
@@ -197,6 +204,26 @@ class S3Store:
         found = self._locked(key)
         if found is None or not found.covers(wanted):
             raise StoreRefused(f"{self.url}: the store did not lock {key} as it was told: it cannot be relied upon")
+
+    def hold(self, key: str) -> bool:
+        """Put an object under a legal hold; see `Store.hold`."""
+        self._set_hold(key, "ON")
+        return True
+
+    def _set_hold(self, key: str, status: "ObjectLockLegalHoldStatusType") -> None:
+        check_key(key)
+        with self._plainly("s3:PutObjectLegalHold"):
+            try:
+                self._client.put_object_legal_hold(
+                    Bucket=self._bucket,
+                    Key=self._base + key,
+                    LegalHold={"Status": status},
+                    ChecksumAlgorithm="SHA256",
+                )
+            except ClientError as error:
+                if _code(error) == "NoSuchKey":
+                    raise ObjectMissing(f"nothing is stored under {self.url}/{key}") from None
+                raise
 
     def _locked(self, key: str) -> Lock | None:
         """Say how an object is locked; whoever may not read it may still ask for that."""
@@ -253,6 +280,8 @@ class S3Store:
         if care.lock is not None:
             request["ObjectLockMode"] = care.lock.mode
             request["ObjectLockRetainUntilDate"] = care.lock.until
+        if care.held:
+            request["ObjectLockLegalHoldStatus"] = "ON"
         try:
             self._client.put_object(**request)
         except ClientError as error:

@@ -78,6 +78,10 @@ class View:
         with self._step("lengthen", key):
             self._store.lengthen(key, lock)
 
+    def hold(self, key: str) -> bool:
+        with self._step("hold", key):
+            return self._store.hold(key)
+
     def traces(self, prefix: str) -> Iterator[Trace]:
         return self._store.traces(prefix)
 

@@ -351,3 +351,39 @@ def test_a_store_that_cannot_lock_says_so_and_stores_nothing(store: Store) -> No
     put(store, "a/b")
     with pytest.raises(StoreRefused, match="ARCHIVE_LOCK_MODE"):
         store.lengthen("a/b", LOCK)
+
+
+# Holds
+
+
+def held(store: Store, key: str = "a/b") -> bool | None:
+    stat = store.stat(key)
+    assert stat is not None
+    return stat.held
+
+
+def test_what_is_put_under_a_hold_is_held(locking: Store) -> None:
+    assert locking.put("a/b", BODY, sha256=sha(BODY), care=Care(held=True))
+    assert held(locking) is True
+    assert put(locking, "a/c")
+    assert held(locking, "a/c") is False
+
+
+def test_an_object_comes_under_a_hold_as_often_as_one_likes(locking: Store) -> None:
+    put(locking, "a/b")
+    assert locking.hold("a/b")
+    assert locking.hold("a/b")
+    assert held(locking) is True
+
+
+def test_nothing_cannot_be_held() -> None:
+    # moto fails where nothing is: `test_s3.py` has a store's own words.
+    with pytest.raises(ObjectMissing):
+        MemoryStore().hold("a/b")
+
+
+def test_a_folder_says_that_it_keeps_no_holds(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    assert store.put("a/b", BODY, sha256=sha(BODY), care=Care(held=True))
+    assert held(store) is None
+    assert store.hold("a/b") is False

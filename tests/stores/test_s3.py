@@ -487,3 +487,10 @@ def test_a_store_that_only_says_that_it_has_locked_is_refused(store: S3Store, cl
 
     with pytest.raises(StoreRefused, match="did not lock"):
         store.lengthen("a/b", Lock(mode="COMPLIANCE", until=datetime(2100, 1, 1, tzinfo=UTC)))
+
+
+def test_to_hold_what_is_not_there_says_so(store: S3Store, client: "S3Client") -> None:
+    answers(client, "PutObjectLegalHold", refusal(404, "NoSuchKey"))
+
+    with pytest.raises(ObjectMissing):
+        store.hold("a/b")
