@@ -42,6 +42,9 @@ class Settings(BaseSettings):
         archive_retention_days: From the end of a call until its objects' lock ends.
         archive_retention_policy: In its place: a preset's name, or a TOML file of rules.
         archive_retention_cap_days: Nothing is locked for longer.
+        archive_kms_key_id: The KMS key that encrypts every object: id, ARN or alias. By default the bucket decides.
+        archive_bucket_key: Whether S3 may use one data key for many objects; only with `archive_kms_key_id`.
+        archive_storage_class: Of payloads alone. Classes that must be restored before they can be read are refused.
         archive_allow_unsafe_store: Live with a store that ignores `If-None-Match: *`. One writer only, then.
     """
 
@@ -62,6 +65,11 @@ class Settings(BaseSettings):
     archive_retention_days: Annotated[int, Field(ge=1)] | None = None
     archive_retention_policy: Text | None = None
     archive_retention_cap_days: Annotated[int, Field(ge=1, le=36_525)] = 3653
+    archive_kms_key_id: Text | None = None
+    archive_bucket_key: bool = True
+    archive_storage_class: (
+        Literal["STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR"] | None
+    ) = None
     archive_allow_unsafe_store: bool = False
 
     @field_validator("archive_statuses", mode="before")

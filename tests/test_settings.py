@@ -76,6 +76,9 @@ def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPa
         "ARCHIVE_RETENTION_DAYS": "30",
         "ARCHIVE_RETENTION_POLICY": "",
         "ARCHIVE_RETENTION_CAP_DAYS": "60",
+        "ARCHIVE_KMS_KEY_ID": "alias/calls",
+        "ARCHIVE_BUCKET_KEY": "false",
+        "ARCHIVE_STORAGE_CLASS": "STANDARD_IA",
     }
     for name, value in given.items():
         monkeypatch.setenv(name, value)

@@ -46,6 +46,24 @@ class Care(BaseModel, frozen=True):
 PLAIN = Care()
 
 
+class Terms(BaseModel, frozen=True):
+    """What is asked of a bucket for every object that is put there; None: as the bucket does by itself.
+
+    Attributes:
+        kms_key_id: The key's id, ARN or alias at KMS.
+        bucket_key: Whether S3 may use one data key for many objects, which costs fewer calls to KMS.
+        storage_class: Of payloads alone: records and manifests are read by every run.
+    """
+
+    kms_key_id: str | None = None
+    bucket_key: bool = True
+    storage_class: Literal["STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR"] | None = None
+
+
+#: Nothing is asked.
+NO_TERMS = Terms()
+
+
 class Stat(BaseModel, frozen=True):
     """What a store says of an object without reading it.
 

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from botocore.exceptions import ClientError
 
 from formant_archive.errors import StoreRefused
-from formant_archive.stores import Store, open_store
+from formant_archive.stores import NO_TERMS, Store, Terms, open_store
 from formant_archive.stores.contract import check_key
 from formant_archive.stores.directory import DirectoryStore
 from formant_archive.stores.s3 import S3Store
@@ -114,10 +114,10 @@ class DirectoryCustody(DirectoryStore):
         return 1
 
 
-def open_custody(url: str) -> Custody:
+def open_custody(url: str, *, terms: Terms = NO_TERMS) -> Custody:
     """Open an archive for a custodian; see `open_store`."""
-    store = open_store(url)
+    store = open_store(url, terms=terms)
     if store.url.startswith("s3://"):
         bucket, _, prefix = store.url.removeprefix("s3://").partition("/")
-        return S3Custody(bucket, prefix)
+        return S3Custody(bucket, prefix, terms=terms)
     return DirectoryCustody(unquote(urlsplit(store.url).path))

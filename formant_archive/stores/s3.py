@@ -45,7 +45,18 @@ from tenacity import (
 from urllib3.exceptions import HTTPError
 
 from formant_archive.errors import ObjectMissing, StoreError, StoreRefused, StoreUnavailable, UnsafeStore
-from formant_archive.stores.contract import PLAIN, Care, Lock, Stat, Trace, check_key, check_prefix, chunks
+from formant_archive.stores.contract import (
+    NO_TERMS,
+    PLAIN,
+    Care,
+    Lock,
+    Stat,
+    Terms,
+    Trace,
+    check_key,
+    check_prefix,
+    chunks,
+)
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -115,6 +126,7 @@ class S3Store:
         bucket: Its name.
         prefix: Empty, or `a/b`; a slash before or after it changes nothing.
         client: boto3's; by default one made by `connect`.
+        terms: What is asked for every object. What the store makes of it is read back on the first one.
         sleep: Waits so many seconds between two puts that met a conflict.
 
     Raises:
@@ -127,12 +139,15 @@ class S3Store:
         prefix: str,
         client: "S3Client | None" = None,
         *,
+        terms: Terms = NO_TERMS,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._bucket = bucket
         self._prefix = prefix.strip("/")
         self._base = f"{self._prefix}/" if self._prefix else ""
         self._bucket_seen = False
+        self._terms = terms
+        self._kept: frozenset[str] = frozenset()
         self._sleep = sleep
         self._client = client or self._connected()
 
@@ -157,7 +172,10 @@ class S3Store:
             reraise=True,
         )
         with self._plainly("s3:PutObject"):
-            return retrying(self._put_once, key, body, sha256, care)
+            created = retrying(self._put_once, key, body, sha256, care)
+        if created:
+            self._read_back(key, care)
+        return created
 
     def get(self, key: str) -> bytes:
         """Read a whole object; see `Store.get`."""
@@ -280,6 +298,12 @@ class S3Store:
         if care.lock is not None:
             request["ObjectLockMode"] = care.lock.mode
             request["ObjectLockRetainUntilDate"] = care.lock.until
+        if self._terms.kms_key_id is not None:
+            request["ServerSideEncryption"] = "aws:kms"
+            request["SSEKMSKeyId"] = self._terms.kms_key_id
+            request["BucketKeyEnabled"] = self._terms.bucket_key
+        if self._terms.storage_class is not None and care.is_payload:
+            request["StorageClass"] = self._terms.storage_class
         if care.held:
             request["ObjectLockLegalHoldStatus"] = "ON"
         try:
@@ -289,6 +313,24 @@ class S3Store:
                 return False
             raise
         return True
+
+    def _read_back(self, key: str, care: Care) -> None:
+        """See that the store did what it was told, once for each kind of thing: stores answer 200 and do otherwise.
+
+        Raises:
+            StoreRefused: It did not. The object stays as it is.
+        """
+        asked = _asked(care, self._terms) - self._kept
+        if not asked:
+            return
+        found = self._head(key)
+        kept = set() if found is None else _kept(found, care, self._terms)
+        if ignored := sorted(asked - kept):
+            raise StoreRefused(
+                f"{self.url}: the store ignored {' and '.join(ignored)} for {key}: use another, or do not ask for it"
+            )
+        # Two threads at once look twice, which harms nothing.
+        self._kept |= asked
 
     def _body(self, key: str) -> StreamingBody:
         check_key(key)
@@ -449,6 +491,36 @@ def _lock(found: "HeadObjectOutputTypeDef") -> Lock | None:
     if "ObjectLockMode" not in found or "ObjectLockRetainUntilDate" not in found:
         return None
     return Lock(mode=found["ObjectLockMode"], until=found["ObjectLockRetainUntilDate"])
+
+
+def _asked(care: Care, terms: Terms) -> set[str]:
+    """Name what is asked for an object, by the setting that asks for it."""
+    asked = {
+        "ARCHIVE_LOCK_MODE": care.lock is not None,
+        "the legal hold": care.held,
+        "ARCHIVE_KMS_KEY_ID": terms.kms_key_id is not None,
+        "ARCHIVE_STORAGE_CLASS": terms.storage_class is not None and care.is_payload,
+    }
+    return {name for name, is_asked in asked.items() if is_asked}
+
+
+def _kept(found: "HeadObjectOutputTypeDef", care: Care, terms: Terms) -> set[str]:
+    """Name what a store has done of it."""
+    lock = _lock(found)
+    kept = {
+        "ARCHIVE_LOCK_MODE": lock is not None and care.lock is not None and lock.covers(care.lock),
+        "the legal hold": found.get("ObjectLockLegalHoldStatus") == "ON",
+        "ARCHIVE_KMS_KEY_ID": _is_encrypted(found, terms.kms_key_id or ""),
+        "ARCHIVE_STORAGE_CLASS": found.get("StorageClass", "STANDARD") == terms.storage_class,
+    }
+    return {name for name, is_kept in kept.items() if is_kept}
+
+
+def _is_encrypted(found: "HeadObjectOutputTypeDef", key_id: str) -> bool:
+    """Whether an object is encrypted with a key; an answer names the key itself, also where an alias was asked for."""
+    key = found.get("SSEKMSKeyId", "")
+    is_it = bool(key) if "alias/" in key_id else key.rpartition("/")[2] == key_id.rpartition("/")[2]
+    return found.get("ServerSideEncryption") == "aws:kms" and is_it
 
 
 def _status(error: ClientError) -> int:
