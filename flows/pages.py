@@ -36,7 +36,9 @@ def archive_pages(run: Run, pages: Iterable[list[Pending]], tell: Callable[[], N
     in_flight: InFlight = deque()
     for wanted in batches(pages, tell):
         if work := select_unsettled(run, wanted):
-            in_flight.append((work, archive_transcripts.submit(opaque(work)), archive_recordings.submit(opaque(work))))
+            held = run.held(work)
+            transcripts = archive_transcripts.submit(opaque(work), opaque(held))
+            in_flight.append((work, transcripts, archive_recordings.submit(opaque(work), opaque(held))))
         if len(in_flight) >= BATCHES_IN_FLIGHT:
             seal_oldest(run, in_flight)
             tell()
@@ -72,7 +74,7 @@ def seal_oldest(run: Run, in_flight: InFlight) -> None:
     work, transcripts, recordings = in_flight.popleft()
     records = run.judge(work, answers(transcripts, work), answers(recordings, work), datetime.now(UTC))
     if records:
-        run.settle(records, seal_records(opaque(records)), datetime.now(UTC))
+        run.settle(records, seal_records(opaque(records), opaque(run.held(work))), datetime.now(UTC))
     if run.part_is_full:
         commit(run, final=False)
 

@@ -14,7 +14,7 @@ from formant_archive.findings import CODES, EXIT_CODES, Finding
 from formant_archive.ledger import Draft, Head, commit
 from formant_archive.listing import Listing
 from formant_archive.manifest import OUTCOMES, Changes, RunNote, Scope, ScopeNote
-from formant_archive.records import Entry, Reference, StoredObject, milliseconds
+from formant_archive.records import Entry, Reference, Retention, StoredObject, milliseconds
 from formant_archive.register import Map, entry_of
 from formant_archive.stores import Store
 from formant_archive.verify import Report, Verification
@@ -87,7 +87,16 @@ class Audit:
         if gone * DOUBTFUL > held:
             self._add([Finding(code="S003", key=ALL, expected=f"{held:,} listed", found=f"{held - gone:,}")])
 
-    def adopt(self, store: Store, head: Head, run: RunNote, *, allow_unsafe: bool, each: Map = map) -> None:
+    def adopt(
+        self,
+        store: Store,
+        head: Head,
+        run: RunNote,
+        *,
+        allow_unsafe: bool,
+        retention: Retention | None = None,
+        each: Map = map,
+    ) -> None:
         """Commit a manifest that names the records which no manifest names; their payloads are read to the last byte.
 
         Raises:
@@ -96,7 +105,8 @@ class Audit:
         looked_at = list(each(lambda key: _adopted(store, key), self.leftovers))
         entries = [one for one in looked_at if isinstance(one, Entry)]
         if entries and head.manifest is not None:
-            commit(store, head, _draft(head.manifest.source, run, entries), allow_unsafe=allow_unsafe, each=each)
+            draft = _draft(head.manifest.source, run, entries, retention)
+            commit(store, head, draft, allow_unsafe=allow_unsafe, each=each)
             self.adopted = len(entries)
         # At the very end: whoever tries again after an outage must not count them twice.
         self._add(one for one in looked_at if isinstance(one, Finding))
@@ -192,7 +202,7 @@ def _is_there(store: Store, folder: str | None, payload: StoredObject) -> bool:
         return False
 
 
-def _draft(source: str, run: RunNote, entries: Sequence[Entry]) -> Draft:
+def _draft(source: str, run: RunNote, entries: Sequence[Entry], retention: Retention | None) -> Draft:
     counts = {"listed": 0, "carried": len(entries), **dict.fromkeys(OUTCOMES, 0), "adopted": len(entries)}
     settled = frozenset(entry.conversation_id for entry in entries)
     return Draft(
@@ -204,4 +214,5 @@ def _draft(source: str, run: RunNote, entries: Sequence[Entry]) -> Draft:
         entries=[entry.line() for entry in entries],
         changes=Changes(scope=None, before=Scope(), after=Scope(), settled=settled, pending={}),
         overlap=0,
+        retention=retention,
     )

@@ -26,7 +26,7 @@ from formant_archive.records import (
     RecordingReceipt,
 )
 from formant_archive.settlement import Answer
-from formant_archive.stores import Store
+from formant_archive.stores import Care, Lock, Store
 from formant_archive.wav import inspect
 
 #: Bytes of a recording that are held in memory; longer ones go to an unlinked temporary file of mode 0600.
@@ -36,16 +36,18 @@ Clock = Callable[[], datetime]
 
 
 def capture_conversation(
-    client: FormantClient, store: Store, pending: Pending, *, policy: Policy, clock: Clock
+    client: FormantClient, store: Store, pending: Pending, *, policy: Policy, clock: Clock, held: bool = False
 ) -> Answer:
-    """Fetch the body of a conversation and archive it once it is ready."""
+    """Fetch the body of a conversation and archive it once it is ready; `held`: under a legal hold."""
     try:
-        return _conversation(client, store, pending, policy, clock)
+        return _conversation(client, store, pending, policy, clock, held)
     except (ArchiveError, OSError) as fault:
         return Answer(failure=_failure(fault))
 
 
-def _conversation(client: FormantClient, store: Store, pending: Pending, policy: Policy, clock: Clock) -> Answer:
+def _conversation(
+    client: FormantClient, store: Store, pending: Pending, policy: Policy, clock: Clock, held: bool
+) -> Answer:
     try:
         body = client.conversation(pending.conversation_id)
     except NotFound:
@@ -57,7 +59,7 @@ def _conversation(client: FormantClient, store: Store, pending: Pending, policy:
         return replace(_not_found(now), receipt=stored, is_witnessed=is_witnessed)
     if not settlement.wants_body(pending, policy):
         return Answer(answered=True)
-    return _answer_with_body(store, pending, body, policy, clock())
+    return _answer_with_body(store, pending, body, policy, clock(), held)
 
 
 def _is_witnessed(client: FormantClient, pending: Pending, policy: Policy, now: datetime) -> bool:
@@ -72,7 +74,7 @@ def _is_witnessed(client: FormantClient, pending: Pending, policy: Policy, now: 
     return True
 
 
-def _answer_with_body(store: Store, pending: Pending, body: bytes, policy: Policy, now: datetime) -> Answer:
+def _answer_with_body(store: Store, pending: Pending, body: bytes, policy: Policy, now: datetime, held: bool) -> Answer:
     data = read_conversation(body, pending.conversation_id)
     status = data.get("status")
     if policy.is_open(pending.status) and (not isinstance(status, str) or policy.is_open(status)):
@@ -82,23 +84,30 @@ def _answer_with_body(store: Store, pending: Pending, body: bytes, policy: Polic
     probe = _what_is_missing(data, pending, policy, now)
     if probe is not None and not _is_taken_as_it_is(probe, pending, policy):
         return Answer(probe=probe, answered=True, status=status)
-    receipt = _store_conversation(store, pending, body, data, now)
+    care = _care(pending, policy, now, held, status if isinstance(status, str) else None)
+    receipt = _store_conversation(store, pending, body, data, now, care)
     return Answer(receipt=receipt, probe=probe, answered=True, status=status)
 
 
 def _store_conversation(
-    store: Store, pending: Pending, body: bytes, data: dict[str, Any], now: datetime
+    store: Store, pending: Pending, body: bytes, data: dict[str, Any], now: datetime, care: Care
 ) -> ConversationReceipt:
     """Store a body, or find that another run has stored one: it stands, unless only ours has a transcript."""
     sha256 = hashlib.sha256(body).hexdigest()
     for name in (keys.CONVERSATION, keys.SECOND_CONVERSATION):
         key = pending.folder + name
-        if store.put(key, body, sha256=sha256):
+        if store.put(key, body, sha256=sha256, care=care):
             return _conversation_receipt(key, body, data, now)
         stored = look_at_conversation(store, key, pending.conversation_id, now)
         if stored.has_transcript or not has_transcript(data):
             break
     return stored
+
+
+def _care(pending: Pending, policy: Policy, now: datetime, held: bool, status: str | None = None) -> Care:
+    retention = settlement.retention(pending, now, policy, status if policy.is_open(pending.status) else None)
+    lock = None if retention is None else Lock(mode=retention.mode, until=retention.until)
+    return Care(lock=lock, held=held, is_payload=True)
 
 
 def _stored_conversation(store: Store, pending: Pending, now: datetime) -> ConversationReceipt | None:
@@ -145,15 +154,19 @@ def look_at_conversation(store: Store, key: str, conversation_id: str, now: date
     return _conversation_receipt(key, body, read_conversation(body, conversation_id), now)
 
 
-def capture_recording(client: FormantClient, store: Store, pending: Pending, *, policy: Policy, clock: Clock) -> Answer:
-    """Fetch the recording of a conversation and archive it."""
+def capture_recording(
+    client: FormantClient, store: Store, pending: Pending, *, policy: Policy, clock: Clock, held: bool = False
+) -> Answer:
+    """Fetch the recording of a conversation and archive it; `held`: under a legal hold."""
     try:
-        return _recording(client, store, pending, policy, clock)
+        return _recording(client, store, pending, policy, clock, held)
     except (ArchiveError, OSError) as fault:
         return Answer(failure=_failure(fault))
 
 
-def _recording(client: FormantClient, store: Store, pending: Pending, policy: Policy, clock: Clock) -> Answer:
+def _recording(
+    client: FormantClient, store: Store, pending: Pending, policy: Policy, clock: Clock, held: bool
+) -> Answer:
     key = pending.folder + keys.RECORDING
     with SpooledTemporaryFile(max_size=SPOOL_BYTES) as file:
         try:
@@ -161,7 +174,7 @@ def _recording(client: FormantClient, store: Store, pending: Pending, policy: Po
         except NotFound:
             now = clock()
             return _not_found(now) if store.stat(key) is None else Answer(receipt=look_at_recording(store, key, now))
-        return _answer_with_recording(store, key, _binary(file), sha256, pending, policy, clock())
+        return _answer_with_recording(store, key, _binary(file), sha256, pending, policy, clock(), held)
 
 
 def _binary(file: IO[bytes]) -> BinaryIO:
@@ -169,7 +182,7 @@ def _binary(file: IO[bytes]) -> BinaryIO:
 
 
 def _answer_with_recording(
-    store: Store, key: str, file: BinaryIO, sha256: str, pending: Pending, policy: Policy, now: datetime
+    store: Store, key: str, file: BinaryIO, sha256: str, pending: Pending, policy: Policy, now: datetime, held: bool
 ) -> Answer:
     size = file.tell()
     found = inspect(file, size)
@@ -179,7 +192,7 @@ def _answer_with_recording(
         if found.audio is None or not comes_again:
             return Answer(failure=_refused_audio(found.fault, sha256 if found.audio else None))
         remarks = (*remarks, f"archived as served although {found.fault}: it came twice the same, past the grace")
-    if not store.put(key, file, sha256=sha256):
+    if not store.put(key, file, sha256=sha256, care=_care(pending, policy, now, held)):
         return Answer(receipt=look_at_recording(store, key, now))
     receipt = RecordingReceipt(key=key, size=size, sha256=sha256, fetched_at=now, audio=found.audio, remarks=remarks)
     return Answer(receipt=receipt)

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from formant_archive import keys
 from formant_archive.ledger import last_sequence, read_part
 from formant_archive.manifest import Manifest
-from formant_archive.records import Entry, Pending, Reference, StoredObject
+from formant_archive.records import Entry, Erased, Held, Pending, Reference, StoredObject
 from formant_archive.register import Map
 from formant_archive.stores import Store
 
@@ -39,6 +39,10 @@ CREATE INDEX by_folder ON entries (folder);
 CREATE TABLE pending (folder TEXT PRIMARY KEY, conversation_id TEXT, line BLOB) WITHOUT ROWID;
 CREATE TABLE listed (conversation_id TEXT PRIMARY KEY, agent TEXT, status TEXT, time INTEGER) WITHOUT ROWID;
 CREATE TABLE parts (sha256 TEXT PRIMARY KEY, count INTEGER) WITHOUT ROWID;
+CREATE TABLE named (sequence INTEGER, part TEXT);
+CREATE TABLE held (conversation_id TEXT PRIMARY KEY, cases TEXT) WITHOUT ROWID;
+CREATE TABLE erased (key TEXT PRIMARY KEY, conversation_id TEXT) WITHOUT ROWID;
+CREATE INDEX by_erased ON erased (conversation_id);
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 """
@@ -112,6 +116,8 @@ class Catalogue:
         self._database = sqlite3.connect("", check_same_thread=False, isolation_level=None)
         self._database.executescript(_TABLES)
         self._lock = Lock()
+        #: Whether anything is held or erased: most archives need not be asked for each conversation.
+        self._has_custody = False
 
     def close(self) -> None:
         """Give back the disk's space."""
@@ -155,10 +161,52 @@ class Catalogue:
         """Whether the newest manifest waits for the conversation of a folder."""
         return any(True for _ in self._rows("SELECT 1 FROM pending WHERE folder = ?", (folder,)))
 
+    def add_held(self, held: Iterable[Held]) -> None:
+        """Take up what the newest manifest says is under a legal hold."""
+        self._has_custody = True
+        with self._transaction() as database:
+            database.executemany(
+                "INSERT OR REPLACE INTO held VALUES (?, ?)",
+                ((one.conversation_id, " ".join(one.cases)) for one in held),
+            )
+
+    def holds_of(self, conversation_id: str) -> tuple[str, ...]:
+        """Name the cases that hold a conversation."""
+        if not self._has_custody:
+            return ()
+        rows = self._rows("SELECT cases FROM held WHERE conversation_id = ?", (conversation_id,))
+        return next((tuple(cases.split(" ")) for (cases,) in rows), ())
+
+    def add_erased(self, erased: Iterable[Erased]) -> None:
+        """Take up what the newest manifest says was erased."""
+        self._has_custody = True
+        with self._transaction() as database:
+            database.executemany(
+                "INSERT OR REPLACE INTO erased VALUES (?, ?)",
+                ((key, one.conversation_id) for one in erased for key in one.keys),
+            )
+
+    def erased_of(self, conversation_id: str) -> frozenset[str]:
+        """Name the keys of a conversation that were erased."""
+        if not self._has_custody:
+            return frozenset()
+        return frozenset(
+            key for (key,) in self._rows("SELECT key FROM erased WHERE conversation_id = ?", (conversation_id,))
+        )
+
     def add_part(self, sha256: str, count: int) -> None:
         """Note that a manifest names a part, and how many lines are in it."""
         with self._transaction() as database:
             database.execute("INSERT OR REPLACE INTO parts VALUES (?, ?)", (sha256, count))
+
+    def add_parts(self, sequence: int, parts: Iterable[str]) -> None:
+        """Note the keys of the entry parts of a manifest."""
+        with self._transaction() as database:
+            database.executemany("INSERT INTO named VALUES (?, ?)", ((sequence, one) for one in parts))
+
+    def parts_of(self, sequence: int) -> list[str]:
+        """Name the entry parts of a manifest."""
+        return [part for (part,) in self._rows("SELECT part FROM named WHERE sequence = ?", (sequence,))]
 
     def lines_of_part(self, sha256: str) -> int | None:
         """Say how many lines a part has; None where no manifest that was read names it."""
@@ -270,7 +318,7 @@ def _fitting(time: int | None) -> int | None:
 
 
 def read_catalogue(store: Store, each: Map = map) -> Catalogue:
-    """Read the entries of all manifests.
+    """Read the entries of all manifests, and what the newest one says was erased and is held.
 
     Raises:
         ArchiveDamaged: A manifest or a part cannot be read, or a part is not the one that was named.
@@ -279,9 +327,15 @@ def read_catalogue(store: Store, each: Map = map) -> Catalogue:
 
     def add(sequence: int) -> None:
         manifest = Manifest.read(store.get(keys.manifest(sequence)))
+        catalogue.add_parts(sequence, (part.key for part in manifest.entries))
+        if sequence == last and manifest.holds:
+            catalogue.add_held(read_part(store, manifest.holds, Held))
+        if sequence == last and manifest.erased:
+            catalogue.add_erased(read_part(store, manifest.erased, Erased))
         for part in manifest.entries:
             catalogue.add(sequence, (entry.line() for entry in read_part(store, part, Entry)))
 
-    for _ in each(add, range(1, last_sequence(store) + 1)):
+    last = last_sequence(store)
+    for _ in each(add, range(1, last + 1)):
         pass
     return catalogue

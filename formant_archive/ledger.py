@@ -5,14 +5,16 @@ the newest one is the whole state of the pipeline. Whoever finds the next number
 changes on it and takes the number after.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from typing import Literal
 from uuid import UUID, uuid5
 
 from formant_archive import keys
-from formant_archive.errors import ArchiveDamaged, ObjectMissing, UnsafeStore, UsageError
+from formant_archive.errors import ArchiveDamaged, ArchiveError, ObjectMissing, UnsafeStore, UsageError
 from formant_archive.manifest import (
     Changes,
+    CustodyNote,
     Kind,
     Line,
     ListingNote,
@@ -26,9 +28,9 @@ from formant_archive.manifest import (
     pack,
     unpack,
 )
-from formant_archive.records import Link, Pending, Recent
+from formant_archive.records import Entry, Erased, Held, Link, Pending, Recent, Retention
 from formant_archive.register import Map, find_records
-from formant_archive.stores import Store
+from formant_archive.stores import PLAIN, Care, Lock, Store
 
 #: Where the ids of archives come from: each is made of the id of the run that wrote manifest 1.
 ARCHIVES = UUID("6f0b8d5e-5d0c-4b52-9a39-1a4b6f3c9d11")
@@ -101,11 +103,17 @@ def read_manifest(store: Store, sequence: int) -> Head:
 
 
 def _state(store: Store, manifest: Manifest) -> State:
-    pending = read_part(store, manifest.pending, Pending) if manifest.pending else []
+    pending = _lines(store, manifest.pending, Pending)
     return State(
         pending={one.conversation_id: one for one in pending},
         scopes={name: _scope(store, note) for name, note in manifest.scopes.items()},
+        holds={one.conversation_id: one for one in _lines(store, manifest.holds, Held)},
+        erased={one.conversation_id: one for one in _lines(store, manifest.erased, Erased)},
     )
+
+
+def _lines(store: Store, link: PartLink | None, kind: type[Line]) -> list[Line]:
+    return [] if link is None else read_part(store, link, kind)
 
 
 def _scope(store: Store, note: ScopeNote) -> Scope:
@@ -128,17 +136,21 @@ def read_part(store: Store, link: PartLink, kind: type[Line]) -> list[Line]:
     return list(unpack(body, kind))
 
 
-def write_part(store: Store, lines: Sequence[bytes]) -> PartLink:
-    """Store lines as a part, named by the hash of its bytes."""
+def write_part(store: Store, lines: Sequence[bytes], care: Care = PLAIN) -> PartLink:
+    """Store lines as a part, named by the hash of its bytes; one that is there already is kept as long as this one."""
     body, count = pack(lines)
     sha256 = digest(body)
-    store.put(keys.part(sha256), body, sha256=sha256)
+    if not store.put(keys.part(sha256), body, sha256=sha256, care=care) and care.lock is not None:
+        store.lengthen(keys.part(sha256), care.lock)
     return PartLink(key=keys.part(sha256), sha256=sha256, count=count)
 
 
 @dataclass(frozen=True)
 class Draft:
-    """What a run wants to commit: one part of it; `entries` are lines. An audit has no listing."""
+    """What a run wants to commit: one part of it; `entries` are lines. An audit has no listing.
+
+    `retention` is how long the manifest and its parts are locked: no shorter than anything that the run stored.
+    """
 
     run: RunNote
     source: str
@@ -148,6 +160,15 @@ class Draft:
     changes: Changes
     overlap: int
     kind: Kind = "run"
+    retention: Retention | None = None
+    custody: CustodyNote | None = None
+
+    @property
+    def care(self) -> Care:
+        """How the manifest and its parts are kept."""
+        if self.retention is None:
+            return PLAIN
+        return Care(lock=Lock(mode=self.retention.mode, until=self.retention.until))
 
 
 def commit(store: Store, head: Head, draft: Draft, *, allow_unsafe: bool = False, each: Map = map) -> Head:
@@ -158,14 +179,17 @@ def commit(store: Store, head: Head, draft: Draft, *, allow_unsafe: bool = False
     Raises:
         UnsafeStore: The store overwrites where it was told not to.
         UsageError: The archive is another source's.
+        ArchiveError: What was to be erased is under a legal hold by now.
     """
     check_source(head, draft.source)
-    entries = (write_part(store, draft.entries),) if draft.entries else ()
+    known = head.state.holds.keys()
+    entries = (write_part(store, draft.entries, draft.care),) if draft.entries else ()
     while True:
+        _check_holds(head, draft)
         manifest, state = _manifest(store, head, draft, entries, allow_unsafe=allow_unsafe)
         body = manifest.body()
         key = keys.manifest(manifest.sequence)
-        if store.put(key, body, sha256=digest(body)):
+        if store.put(key, body, sha256=digest(body), care=draft.care):
             return Head(manifest, Link(key=key, sha256=digest(body)), state)
         last = last_sequence(store, after=manifest.sequence)
         if (ours := _ours(store, draft, range(manifest.sequence, last + 1))) is not None:
@@ -174,6 +198,27 @@ def commit(store: Store, head: Head, draft: Draft, *, allow_unsafe: bool = False
         head = read_manifest(store, last)
         check_source(head, draft.source)
         draft = replace(draft, changes=_without_settled(store, draft, each))
+        _hold_late(store, head.state.holds.keys() - known, draft)
+
+
+def _check_holds(head: Head, draft: Draft) -> None:
+    act = draft.changes.act
+    if act is not None and (held := act.erased.keys() & head.state.holds.keys()):
+        raise ArchiveError(f"{len(held)} of them came under a legal hold meanwhile: nothing was erased, try again")
+
+
+def _hold_late(store: Store, late: Set[str], draft: Draft) -> None:
+    """Bring under a hold that was placed while the run went on what the run has stored of the held conversations."""
+    if not late or draft.changes.act is not None:
+        return
+    for entry in map(Entry.model_validate_json, draft.entries):
+        if entry.conversation_id in late:
+            for key in (entry.record_key, *(one.key for one in entry.objects)):
+                store.hold(key)
+    for name in late & draft.changes.pending.keys():
+        one = draft.changes.pending[name]
+        for receipt in filter(None, (one.conversation, one.recording)):
+            store.hold(receipt.key)
 
 
 def check_source(head: Head, source: str) -> None:
@@ -198,8 +243,10 @@ def _manifest(
     store: Store, head: Head, draft: Draft, entries: tuple[PartLink, ...], *, allow_unsafe: bool
 ) -> tuple[Manifest, State]:
     state = draft.changes.on(head.state, draft.overlap)
-    scopes = {name: _scope_note(store, head, name, scope) for name, scope in state.scopes.items()}
-    pending = write_part(store, _in_order(state.pending)) if state.pending else None
+    scopes = {name: _scope_note(store, head, name, scope, draft.care) for name, scope in state.scopes.items()}
+    pending = write_part(store, _in_order(state.pending), draft.care) if state.pending else None
+    holds = _handed_on(store, head, "holds", state.holds, draft.care)
+    erased = _handed_on(store, head, "erased", state.erased, draft.care)
     named = (*entries, *(scope.recent for scope in scopes.values()), *([pending] if pending else []))
     manifest = Manifest(
         kind=draft.kind,
@@ -213,9 +260,32 @@ def _manifest(
         entries=entries,
         pending=pending,
         scopes=scopes,
-        unsafe_store=is_unsafe(store, named[0] if named else write_part(store, ()), allow_unsafe=allow_unsafe),
+        holds=holds,
+        erased=erased,
+        custody=draft.custody,
+        unsafe_store=is_unsafe(
+            store, named[0] if named else write_part(store, (), draft.care), allow_unsafe=allow_unsafe
+        ),
     )
     return manifest, state
+
+
+def _handed_on(
+    store: Store,
+    head: Head,
+    field: Literal["holds", "erased"],
+    lines: Mapping[str, Held] | Mapping[str, Erased],
+    care: Care,
+) -> PartLink | None:
+    """Write what every manifest hands on, or name the part again where nothing of it has changed."""
+    if not lines:
+        return None
+    if head.manifest is not None and getattr(head.state, field) is lines:
+        link: PartLink = getattr(head.manifest, field)
+        if care.lock is not None:
+            store.lengthen(link.key, care.lock)
+        return link
+    return write_part(store, [lines[name].line() for name in sorted(lines)], care)
 
 
 def _in_order(lines: Mapping[str, Line]) -> list[bytes]:
@@ -223,16 +293,19 @@ def _in_order(lines: Mapping[str, Line]) -> list[bytes]:
     return [lines[name].line() for name in sorted(lines)]
 
 
-def _scope_note(store: Store, head: Head, name: str, scope: Scope) -> ScopeNote:
+def _scope_note(store: Store, head: Head, name: str, scope: Scope, care: Care) -> ScopeNote:
     if head.manifest is not None and head.state.scopes.get(name) is scope:
-        return head.manifest.scopes[name]
+        note = head.manifest.scopes[name]
+        if care.lock is not None:
+            store.lengthen(note.recent.key, care.lock)
+        return note
     return ScopeNote(
         watermark=scope.watermark,
         total=scope.total,
         order=scope.order,
         floor=scope.floor,
         statuses=tuple(sorted(scope.statuses)),
-        recent=write_part(store, _in_order(scope.recent)),
+        recent=write_part(store, _in_order(scope.recent), care),
     )
 
 

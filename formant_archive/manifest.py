@@ -19,9 +19,12 @@ from formant_archive.errors import ArchiveDamaged
 from formant_archive.records import (
     ConversationReceipt,
     Entry,
+    Erased,
     Frozen,
+    Held,
     Instant,
     Link,
+    Named,
     Pending,
     Probe,
     Recent,
@@ -41,7 +44,7 @@ OUTCOMES = (
     "pending",
     "failed",
 )
-Line = TypeVar("Line", Entry, Pending, Recent, Reference)
+Line = TypeVar("Line", Entry, Pending, Recent, Reference, Named, Held, Erased)
 _GZIP = zlib.MAX_WBITS | 16
 #: Bytes of a part that are decompressed at once, and of the longest line.
 _CHUNK, _LONGEST_LINE = 1 << 16, 1 << 24
@@ -114,13 +117,37 @@ class ScopeNote(Frozen):
     recent: PartLink
 
 
+class CustodyNote(Frozen):
+    """What was done to conversations by somebody with a right of their own; in manifests of kind `hold` and `erasure`.
+
+    Attributes:
+        act: `place` or `release` a legal hold, `extend` a retention, `erase` payloads.
+        by: Who, as the operating system or the person said.
+        case: The hold's name.
+        until: The new end of the retention.
+        reason: Why something was erased.
+        legal_basis: What allows it.
+        which: The conversations.
+    """
+
+    act: Literal["place", "release", "extend", "erase"]
+    by: str
+    case: str | None = None
+    until: Instant | None = None
+    reason: str | None = None
+    legal_basis: str | None = None
+    which: PartLink
+
+
+#: Fields of a manifest that are written only where they say something.
+_OPTIONAL = ("unsafe_store", "holds", "erased", "custody")
 Kind = Literal["run", "backfill", "audit", "hold", "erasure"]
 
 
 class Manifest(Frozen):
     """A manifest as it lies in the archive.
 
-    `kind` is `run`; `backfill` and `audit` have listed nothing, the others are of later versions.
+    `kind` is `run`; all others have listed nothing. `holds` and `erased` are handed on by every kind, as `pending` is.
     """
 
     format: Literal["formant-archive/manifest/1"] = "formant-archive/manifest/1"
@@ -136,10 +163,20 @@ class Manifest(Frozen):
     pending: PartLink | None
     scopes: dict[str, ScopeNote]
     unsafe_store: bool = False
+    holds: PartLink | None = None
+    erased: PartLink | None = None
+    custody: CustodyNote | None = None
 
     def body(self) -> bytes:
-        """Write the manifest's canonical bytes; `unsafe_store` is written only where it is true."""
-        return canonical(self.model_dump(mode="json", exclude=None if self.unsafe_store else {"unsafe_store"}))
+        """Write the manifest's canonical bytes; what is optional is written only where it says something."""
+        return canonical(self.model_dump(mode="json", exclude={one for one in _OPTIONAL if not getattr(self, one)}))
+
+    @property
+    def parts(self) -> tuple[PartLink, ...]:
+        """Every part that it names."""
+        custody = (self.pending, self.holds, self.erased, None if self.custody is None else self.custody.which)
+        recent = (scope.recent for scope in self.scopes.values())
+        return (*self.entries, *recent, *(one for one in custody if one is not None))
 
     @classmethod
     def read(cls, body: bytes) -> "Manifest":
@@ -255,6 +292,42 @@ class State:
 
     pending: Mapping[str, Pending] = field(default_factory=dict)
     scopes: Mapping[str, Scope] = field(default_factory=dict)
+    holds: Mapping[str, Held] = field(default_factory=dict)
+    erased: Mapping[str, Erased] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Act:
+    """What an act of custody does to the state.
+
+    Attributes:
+        case: The hold's name.
+        placed: Ids that come under it.
+        released: Ids that leave it.
+        erased: What was erased of conversations, by id.
+    """
+
+    case: str = ""
+    placed: frozenset[str] = frozenset()
+    released: frozenset[str] = frozenset()
+    erased: Mapping[str, Erased] = field(default_factory=dict)
+
+    def holds_on(self, holds: Mapping[str, Held]) -> dict[str, Held]:
+        """Lay it on what is held."""
+        after = {name: set(one.cases) for name, one in holds.items()}
+        for name in self.placed:
+            after.setdefault(name, set()).add(self.case)
+        for name in self.released & after.keys():
+            after[name].discard(self.case)
+        return {name: Held(conversation_id=name, cases=tuple(sorted(cases))) for name, cases in after.items() if cases}
+
+    def erased_on(self, erased: Mapping[str, Erased]) -> dict[str, Erased]:
+        """Lay it on what is erased: nothing ever leaves that."""
+        after = dict(erased)
+        for name, one in self.erased.items():
+            known = after[name].keys if name in after else ()
+            after[name] = Erased(conversation_id=name, keys=tuple(sorted({*known, *one.keys})))
+        return after
 
 
 @dataclass(frozen=True)
@@ -268,6 +341,7 @@ class Changes:
         settled: Ids that are settled now, and pending no more.
         pending: The conversations that the run has touched and that are pending now.
         dropped: Ids that are of a status that is not archived, and pending no more.
+        act: What was done in custody; None in a run.
     """
 
     scope: str | None
@@ -276,6 +350,7 @@ class Changes:
     settled: frozenset[str]
     pending: Mapping[str, Pending]
     dropped: frozenset[str] = frozenset()
+    act: Act | None = None
 
     def on(self, state: State, overlap: int) -> State:
         """Lay the changes on a state: the one the run began from, or another writer's newer one."""
@@ -287,7 +362,10 @@ class Changes:
         scopes = dict(state.scopes)
         if self.scope is not None:
             scopes[self.scope] = self._scope_on(scopes.get(self.scope, Scope())).pruned(overlap)
-        return State(pending, {name: self.remembering(name, one, done, overlap) for name, one in scopes.items()})
+        scopes = {name: self.remembering(name, one, done, overlap) for name, one in scopes.items()}
+        if self.act is None:
+            return State(pending, scopes, state.holds, state.erased)
+        return State(pending, scopes, self.act.holds_on(state.holds), self.act.erased_on(state.erased))
 
     def _scope_on(self, theirs: Scope) -> Scope:
         """Lay the changes on the run's own scope, which another run may have moved since; or this one's first parts."""

@@ -325,6 +325,26 @@ class Pending(Reference):
         return self.next_probe_at is None or self.next_probe_at <= now
 
 
+class Named(Frozen):
+    """A conversation that an act of custody was about."""
+
+    conversation_id: str
+
+
+class Held(Frozen):
+    """A conversation under legal hold, and the cases that hold it, sorted; none is empty."""
+
+    conversation_id: str
+    cases: tuple[str, ...]
+
+
+class Erased(Frozen):
+    """A conversation whose payloads were erased, and their keys, sorted."""
+
+    conversation_id: str
+    keys: tuple[str, ...]
+
+
 class Recent(Frozen):
     """A conversation near the head of a scope's listing, so that the next run need not ask the store for it."""
 

@@ -5,7 +5,7 @@ is listed instead, a thousand keys a request. No threads are started here: whoev
 brings a `map` of its own.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,7 +14,7 @@ from formant_archive import keys
 from formant_archive.errors import ArchiveDamaged, ObjectMissing
 from formant_archive.manifest import digest
 from formant_archive.records import ArchivedRecording, Entry, Link, Outcome, Pending, PresentTranscript, Record
-from formant_archive.stores import Store
+from formant_archive.stores import Care, Lock, Store
 
 #: Calls a function for each item, as the built-in `map` does; with threads, `Executor.map`.
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
@@ -75,22 +75,34 @@ def read_record(key: str, body: bytes, conversation_id: str | None) -> Record:
     return record
 
 
-def seal_all(store: Store, records: Sequence[tuple[str, Record]], each: Map = map) -> list[Entry]:
-    """Settle conversations; one whose record's place holds something else gets no entry, and stops no other."""
+def seal_all(
+    store: Store, records: Sequence[tuple[str, Record]], each: Map = map, *, held: Set[str] = frozenset()
+) -> list[Entry]:
+    """Settle conversations; one whose record's place holds something else gets no entry, and stops no other.
+
+    `held` are the ids of those that are under a legal hold.
+    """
 
     def sealed(one: tuple[str, Record]) -> Entry | None:
         try:
-            return seal(store, *one)
+            return seal(store, *one, held=one[1].conversation_id in held)
         except ArchiveDamaged:
             return None
 
     return [entry for entry in each(sealed, records) if entry is not None]
 
 
-def seal(store: Store, folder: str, record: Record) -> Entry:
-    """Settle a conversation: write its record, or find that another run has done so."""
+def seal(store: Store, folder: str, record: Record, *, held: bool = False) -> Entry:
+    """Settle a conversation: write its record, or find that another run has done so.
+
+    A record never claims a lock that was not seen on its payloads. What is held comes under the hold at last here.
+
+    Raises:
+        StoreRefused: A payload cannot be locked as the record would say.
+    """
     key, body = folder + keys.RECORD, record.body()
-    if store.put(key, body, sha256=digest(body)):
+    care = _kept(store, record, held=held)
+    if store.put(key, body, sha256=digest(body), care=care):
         return entry_of(record, key, body, outcome(record))
     found = store.get(key)
     if found == body:
@@ -98,8 +110,26 @@ def seal(store: Store, folder: str, record: Record) -> Entry:
         return entry_of(record, key, body, outcome(record))
     earlier = read_record(key, found, record.conversation_id)
     if _says_more(record, earlier):
-        return _supersede(store, folder, record, Link(key=key, sha256=digest(found)))
+        return _supersede(store, folder, record, Link(key=key, sha256=digest(found)), care)
     return entry_of(earlier, key, found, "adopted")
+
+
+def _kept(store: Store, record: Record, *, held: bool) -> Care:
+    """See that each payload is locked as the record will say, and make good what it lacks.
+
+    An earlier run may have stored it under another policy, or without any; and stores have ignored what they were told.
+    """
+    if held:
+        for payload in record.objects:
+            store.hold(payload.key)
+    if record.retention is None:
+        return Care(held=held)
+    lock = Lock(mode=record.retention.mode, until=record.retention.until)
+    for payload in record.objects:
+        stat = store.stat(payload.key)
+        if stat is not None and (stat.lock is None or not stat.lock.covers(lock)):
+            store.lengthen(payload.key, lock)
+    return Care(lock=lock, held=held)
 
 
 def _says_more(record: Record, earlier: Record) -> bool:
@@ -115,11 +145,11 @@ def _held(record: Record) -> set[str]:
     return {name for name, is_there in has.items() if is_there}
 
 
-def _supersede(store: Store, folder: str, record: Record, earlier: Link) -> Entry:
+def _supersede(store: Store, folder: str, record: Record, earlier: Link, care: Care) -> Entry:
     """Write a second record: a payload was stored while another run sealed its absence."""
     key = folder + keys.SECOND_RECORD
     body = record.model_copy(update={"supersedes": earlier}).body()
-    if store.put(key, body, sha256=digest(body)):
+    if store.put(key, body, sha256=digest(body), care=care):
         return entry_of(record, key, body, outcome(record))
     found = store.get(key)
     return entry_of(read_record(key, found, record.conversation_id), key, found, "adopted")

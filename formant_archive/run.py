@@ -271,6 +271,10 @@ class Run:
         is_recent = start is not None and pending.time is not None and pending.time >= start
         return self.policy.is_open(pending.status) and is_recent and not self.listing.complete
 
+    def held(self, work: Iterable[Pending]) -> frozenset[str]:
+        """Name those under a legal hold."""
+        return frozenset(one.conversation_id for one in work) & self.head.state.holds.keys()
+
     # What has become of it
 
     def judge(
@@ -285,7 +289,10 @@ class Run:
             if self._is_other(pending):
                 self._drop(pending)
             elif verdict.is_settled:
-                record = settlement.record(pending, verdict, source=self.source, writer=self.writer, now=now)
+                retention = settlement.retention(pending, now, self.policy)
+                record = settlement.record(
+                    pending, verdict, source=self.source, writer=self.writer, now=now, retention=retention
+                )
                 records.append((pending.folder, record))
             else:
                 self._wait(settlement.waiting(pending, (conversation, recording), now, self.policy))
@@ -360,6 +367,7 @@ class Run:
             entries=self._harvest.entries,
             changes=changes,
             overlap=self.policy.overlap_ms,
+            retention=self.policy.longest_retention(now),
         )
 
     def _witnessed(self) -> dict[str, Pending]:

@@ -1,15 +1,26 @@
 """The settings: one frozen object, built once from the environment or `.env`. Nothing else reads the environment."""
 
 import os
+import tomllib
 from datetime import timedelta
 from functools import lru_cache
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from formant_archive.errors import UsageError
 from formant_archive.policy import Policy
+from formant_archive.retention import (
+    PRESETS,
+    SETTING,
+    Keeping,
+    Mode,
+    keeping_of_days,
+    keeping_of_file,
+    keeping_of_preset,
+)
 
 Text = Annotated[str, Field(min_length=1)]
 
@@ -27,6 +38,13 @@ class Settings(BaseSettings):
         archive_results_wait_minutes: From the end of a call until a body without results is taken as it is.
         archive_overlap_hours: How far behind the watermark a listing looks again.
         archive_concurrency: Requests at once in a process.
+        archive_lock_mode: `governance` or `compliance`: every object is locked when it is stored. By default none is.
+        archive_retention_days: From the end of a call until its objects' lock ends.
+        archive_retention_policy: In its place: a preset's name, or a TOML file of rules.
+        archive_retention_cap_days: Nothing is locked for longer.
+        archive_kms_key_id: The KMS key that encrypts every object: id, ARN or alias. By default the bucket decides.
+        archive_bucket_key: Whether S3 may use one data key for many objects; only with `archive_kms_key_id`.
+        archive_storage_class: Of payloads alone. Classes that must be restored before they can be read are refused.
         archive_allow_unsafe_store: Live with a store that ignores `If-None-Match: *`. One writer only, then.
     """
 
@@ -43,6 +61,15 @@ class Settings(BaseSettings):
     archive_results_wait_minutes: Annotated[float, Field(ge=0, le=525_600)] = 30
     archive_overlap_hours: Annotated[float, Field(ge=0, le=87_600)] = 6
     archive_concurrency: Annotated[int, Field(ge=1, le=256)] = 16
+    archive_lock_mode: Literal["governance", "compliance"] | None = None
+    archive_retention_days: Annotated[int, Field(ge=1)] | None = None
+    archive_retention_policy: Text | None = None
+    archive_retention_cap_days: Annotated[int, Field(ge=1, le=36_525)] = 3653
+    archive_kms_key_id: Text | None = None
+    archive_bucket_key: bool = True
+    archive_storage_class: (
+        Literal["STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR"] | None
+    ) = None
     archive_allow_unsafe_store: bool = False
 
     @field_validator("archive_statuses", mode="before")
@@ -64,7 +91,39 @@ class Settings(BaseSettings):
             probe_interval=timedelta(minutes=self.archive_probe_minutes),
             results_wait=timedelta(minutes=self.archive_results_wait_minutes),
             overlap=timedelta(hours=self.archive_overlap_hours),
+            keeping=self.keeping,
         )
+
+    @property
+    def keeping(self) -> Keeping | None:
+        """How long objects are locked; None where no lock was asked for.
+
+        Raises:
+            UsageError: The settings contradict each other, the policy cannot be read, or it goes beyond the cap.
+        """
+        days, policy, cap = self.archive_retention_days, self.archive_retention_policy, self.archive_retention_cap_days
+        if self.archive_lock_mode is None:
+            if days is None and policy is None:
+                return None
+            raise UsageError("ARCHIVE_LOCK_MODE is not set, and a retention is: set it to governance or compliance")
+        mode: Mode = "GOVERNANCE" if self.archive_lock_mode == "governance" else "COMPLIANCE"
+        if (days is None) == (policy is None):
+            raise UsageError(f"ARCHIVE_LOCK_MODE needs ARCHIVE_RETENTION_DAYS or {SETTING}: set one of the two")
+        if days is not None:
+            return keeping_of_days(mode, days, cap_days=cap)
+        if policy in PRESETS:
+            return keeping_of_preset(mode, policy, cap_days=cap)
+        return keeping_of_file(mode, _toml(Path(policy or "")), cap_days=cap)
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as fault:
+        known = ", ".join(PRESETS)
+        raise UsageError(f"{SETTING}: {path}: {fault.strerror}; no preset is called so either: {known}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        raise UsageError(f"{SETTING}: {path} is no TOML file") from None
 
 
 def current_settings() -> Settings:

@@ -22,6 +22,7 @@ from formant_archive.records import (
     Receipt,
     Record,
     RecordingReceipt,
+    Retention,
     Writer,
 )
 
@@ -58,6 +59,17 @@ def ended_at(pending: Pending) -> datetime:
             except (OverflowError, ValueError, OSError):
                 continue
     return pending.first_seen_at
+
+
+def retention(pending: Pending, now: datetime, policy: Policy, status: str | None = None) -> Retention | None:
+    """Say until when what belongs to a conversation is to be locked: from the end of its call; None: not at all.
+
+    The payloads are stored before their record: both ask here, and where the list has learned more between the two,
+    `register.seal` makes good what the payloads lack.
+    """
+    if policy.keeping is None:
+        return None
+    return policy.keeping.of(pending.agent_id, status or pending.status, ended_at(pending), now)
 
 
 def is_past_grace(pending: Pending, now: datetime, policy: Policy) -> bool:
@@ -216,7 +228,15 @@ def _plain(receipt: ConversationReceipt | None) -> Receipt | None:
     return None if receipt is None else Receipt(**receipt.model_dump(exclude={"has_transcript"}))
 
 
-def record(pending: Pending, verdict: Verdict, *, source: str, writer: Writer, now: datetime) -> Record:
+def record(
+    pending: Pending,
+    verdict: Verdict,
+    *,
+    source: str,
+    writer: Writer,
+    now: datetime,
+    retention: Retention | None = None,
+) -> Record:
     """Write the record of a settled conversation."""
     if verdict.transcript is None or verdict.recording is None:
         raise ValueError("a conversation that is still waited for has no record")
@@ -234,6 +254,7 @@ def record(pending: Pending, verdict: Verdict, *, source: str, writer: Writer, n
         remarks=remarks(pending),
         writer=writer,
         settled_at=now,
+        retention=retention,
     )
 
 

@@ -27,5 +27,12 @@ def verify_archive(depth: Depth | None) -> Audit:
 def adopt_leftovers(audit: Audit, run: RunNote) -> None:
     """Commit a manifest that names the records which no manifest names."""
     store = connections.store()
-    unsafe = current_settings().archive_allow_unsafe_store
-    audit.adopt(store, ledger.read_head(store), run, allow_unsafe=unsafe, each=abreast)
+    settings = current_settings()
+    audit.adopt(
+        store,
+        ledger.read_head(store),
+        run,
+        allow_unsafe=settings.archive_allow_unsafe_store,
+        retention=settings.policy.longest_retention(datetime.now(UTC)),
+        each=abreast,
+    )

@@ -15,7 +15,7 @@ from prefect.blocks.system import Secret
 from formant_archive.client import FormantClient
 from formant_archive.errors import UsageError
 from formant_archive.settings import Settings, current_settings
-from formant_archive.stores import Store, open_store
+from formant_archive.stores import NO_TERMS, Store, Terms, open_store
 
 #: The Prefect block that holds the API key where the environment does not.
 API_KEY_BLOCK = "formant-api-key"
@@ -44,7 +44,7 @@ def rate_limit() -> int | None:
 def store() -> Store:
     """Give the process's store of the archive."""
     with _lock:
-        return _store(current_settings().archive_url)
+        return _store(current_settings())
 
 
 def payload_threads() -> Executor:
@@ -70,9 +70,9 @@ def check(settings: Settings) -> None:
     """Find what is wrong with the settings without asking anybody.
 
     Raises:
-        UsageError: An address is none, or the API key holds what no key has.
+        UsageError: An address is none, a retention contradicts itself, or the API key holds what no key has.
     """
-    open_store(settings.archive_url)
+    _opened(settings)
     if settings.formant_api_key is not None:
         client()
 
@@ -88,8 +88,19 @@ def _threads(name: str, count: int) -> Executor:
 
 
 @cache
-def _store(url: str) -> Store:
-    return open_store(url)
+def _store(settings: Settings) -> Store:
+    return _opened(settings)
+
+
+def _opened(settings: Settings) -> Store:
+    terms = Terms(
+        kms_key_id=settings.archive_kms_key_id,
+        bucket_key=settings.archive_bucket_key,
+        storage_class=settings.archive_storage_class,
+    )
+    # A key's bucket key alone asks for nothing.
+    terms = terms if terms.kms_key_id or terms.storage_class else NO_TERMS
+    return open_store(settings.archive_url, locks=settings.keeping is not None, terms=terms)
 
 
 def api_key(settings: Settings) -> str:

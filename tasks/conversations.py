@@ -53,27 +53,29 @@ def find_records(conversations: list[Pending]) -> list[Entry]:
 
 
 @task(task_run_name="transcripts", **ON_OUTAGE)
-def archive_transcripts(work: list[Pending]) -> list[Answer]:
-    """Fetch and archive the bodies of a batch's conversations, transcripts in them."""
+def archive_transcripts(work: list[Pending], held: frozenset[str]) -> list[Answer]:
+    """Fetch and archive the bodies of a batch's conversations, transcripts in them; `held`: under a legal hold."""
     client, store, policy = connections.client(), connections.store(), current_settings().policy
 
     def archive(pending: Pending) -> Answer:
         if not settlement.wants_conversation(pending, clock(), policy):
             return Answer()
-        return capture.capture_conversation(client, store, pending, policy=policy, clock=clock)
+        is_held = pending.conversation_id in held
+        return capture.capture_conversation(client, store, pending, policy=policy, clock=clock, held=is_held)
 
     return _or_outage(work, _each(archive, work))
 
 
 @task(task_run_name="recordings", **ON_OUTAGE)
-def archive_recordings(work: list[Pending]) -> list[Answer]:
-    """Download and archive the recordings of a batch's conversations."""
+def archive_recordings(work: list[Pending], held: frozenset[str]) -> list[Answer]:
+    """Download and archive the recordings of a batch's conversations; `held`: under a legal hold."""
     client, store, policy = connections.client(), connections.store(), current_settings().policy
 
     def archive(pending: Pending) -> Answer:
         if not settlement.wants_recording(pending, policy):
             return Answer()
-        return capture.capture_recording(client, store, pending, policy=policy, clock=clock)
+        is_held = pending.conversation_id in held
+        return capture.capture_recording(client, store, pending, policy=policy, clock=clock, held=is_held)
 
     return _or_outage(work, _each(archive, work))
 
@@ -86,6 +88,6 @@ def _or_outage(work: list[Pending], answers: list[Answer]) -> list[Answer]:
 
 
 @task(task_run_name="seal-records", **ON_OUTAGE)
-def seal_records(records: list[tuple[str, Record]]) -> list[Entry]:
+def seal_records(records: list[tuple[str, Record]], held: frozenset[str]) -> list[Entry]:
     """Write the records of conversations that are settled, payloads first."""
-    return register.seal_all(connections.store(), records, connections.record_threads().map)
+    return register.seal_all(connections.store(), records, connections.record_threads().map, held=held)

@@ -237,7 +237,7 @@ def _finish(
     entries: list[Entry] = []
     for folder, record in records:
         between("seal")
-        entries += register.seal_all(store, [(folder, record)])
+        entries += register.seal_all(store, [(folder, record)], held=run.held(work))
     run.settle(records, entries, clock())
     if run.part_is_full:
         between("commit_part")
@@ -249,7 +249,9 @@ def _conversation(
 ) -> Answer:
     if not settlement.wants_conversation(pending, clock(), run.policy):
         return Answer()
-    return capture.capture_conversation(client, store, pending, policy=run.policy, clock=clock)
+    return capture.capture_conversation(
+        client, store, pending, policy=run.policy, clock=clock, held=bool(run.held([pending]))
+    )
 
 
 def _recording(
@@ -257,7 +259,9 @@ def _recording(
 ) -> Answer:
     if not settlement.wants_recording(pending, run.policy):
         return Answer()
-    return capture.capture_recording(client, store, pending, policy=run.policy, clock=clock)
+    return capture.capture_recording(
+        client, store, pending, policy=run.policy, clock=clock, held=bool(run.held([pending]))
+    )
 
 
 def manifests(store: Store) -> list[Manifest]:

@@ -214,6 +214,9 @@ def _context(method: str, about: str, headers: Context, body: str) -> dict[str, 
     # Creating an upload and putting its parts creates no object yet.
     if method in ("PUT", "POST"):
         found["s3:ObjectCreationOperation"] = str(about == "" or (method, about) == ("POST", "uploadId")).lower()
+    hold = headers.get(_HOLD) or _between(body, "<Status>", "<")
+    if hold:
+        found["s3:object-lock-legal-hold"] = hold
     until = headers.get("x-amz-object-lock-retain-until-date") or _between(body, "<RetainUntilDate>", "<")
     if until:
         days = (datetime.fromisoformat(until) - datetime.now(UTC)).days
@@ -262,16 +265,23 @@ class GuardedS3:
         # S3 tells who may not list neither that an object is missing nor, without a right of its own, how it is locked.
         if reads and status.startswith("404") and not self._grants(Request("s3:ListBucket", NAMES["bucket_arn"], role)):
             return _denied(start_response)
-        is_locked = reads and any(name.lower() == _LOCK for name, _ in headers)
-        hides = is_locked and not self._grants(Request("s3:GetObjectRetention", arn, role))
-        start_response(status, [one for one in headers if not (hides and "object-lock" in one[0].lower())])
+        hidden = {
+            word
+            for word, right in ((_LOCK, "s3:GetObjectRetention"), (_HOLD, "s3:GetObjectLegalHold"))
+            if reads
+            and any(name.lower() == word for name, _ in headers)
+            and not self._grants(Request(right, arn, role))
+        }
+        if _LOCK in hidden:
+            hidden.add("x-amz-object-lock-retain-until-date")
+        start_response(status, [one for one in headers if one[0].lower() not in hidden])
         return body
 
 
 def _needed_by(environ: WSGIEnvironment, role: str) -> list[Request]:
     headers = {name[5:].lower().replace("_", "-"): value for name, value in environ.items() if name.startswith("HTTP_")}
     body = ""
-    if "retention" in environ["QUERY_STRING"]:
+    if environ["REQUEST_METHOD"] == "PUT" and environ["QUERY_STRING"].startswith(("retention", "legal-hold")):
         raw = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         # moto reads it once more.
         environ["wsgi.input"], body = io.BytesIO(raw), raw.decode()

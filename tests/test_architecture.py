@@ -21,9 +21,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The words
     "__init__": set(),
     "errors": set(),
-    "policy": set(),
+    "policy": RECORDS | {"retention"},
     "records": {"errors"},
     "keys": RECORDS,
+    "retention": RECORDS,
     "conversation": RECORDS,
     # The rules
     "manifest": RECORDS | {"keys"},
@@ -49,6 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "catalogue": RULES | {"ledger", "register", "stores"},
     "dossier": RULES | {"catalogue", "conversation", "register", "stores"},
     "advance": RULES | {"listing"},
+    "custody": RULES | {"catalogue", "ledger", "register", "stores"},
     "harvest": RULES | {"notes"},
     "folders": RULES,
     "plan": RULES | {"folders", "ledger", "listing", "run"},
@@ -56,14 +58,26 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backfill": RULES | {"plan", "worklists"},
     "run": RULES | {"advance", "folders", "harvest", "listing", "settlement", "ledger", "summary"},
     # What a user types and sees
-    "settings": {"errors", "policy"},
+    "settings": {"errors", "policy", "retention"},
     "status": RULES | {"catalogue", "crew", "ledger", "metrics", "settlement", "stores"},
     "verify": RULES | {"catalogue", "findings", "register", "stores"},
     "audit": RULES | {"catalogue", "findings", "ledger", "listing", "register", "stores", "verify"},
     "export": RULES | {"catalogue", "conversation", "dossier", "ledger", "register", "stores"},
     "simulator": set(),
     "cli": RECORDS
-    | {"__init__", "catalogue", "conversation", "crew", "dossier", "export", "findings", "keys", "ledger", "manifest"}
+    | {
+        "__init__",
+        "catalogue",
+        "conversation",
+        "crew",
+        "custody",
+        "dossier",
+        "export",
+        "findings",
+        "keys",
+        "ledger",
+        "manifest",
+    }
     | {"metrics", "settings", "simulator", "status", "stores", "verify"},
     # Prefect
     "tasks": RULES
@@ -89,22 +103,10 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 #: No I/O, no clock, no environment: time comes in as an argument.
 PURE = {"errors", "policy", "records", "keys", "manifest", "listing", "settlement", "wav", "summary"}
-PURE |= {"advance", "conversation", "findings", "folders", "harvest", "metrics", "notes"}
+PURE |= {"retention", "advance", "conversation", "findings", "folders", "harvest", "metrics", "notes"}
 MAY_BE_IMPORTED_BY_THE_PURE = {
-    *(
-        "array",
-        "ast",
-        "bisect",
-        "collections",
-        "dataclasses",
-        "datetime",
-        "enum",
-        "functools",
-        "gzip",
-        "hashlib",
-        "itertools",
-    ),
-    *("json", "math", "re", "struct", "sys", "typing", "zlib", "pydantic", CORE),
+    *("array", "ast", "bisect", "collections", "dataclasses", "datetime", "enum", "functools", "gzip", "hashlib"),
+    *("itertools", "json", "math", "re", "struct", "sys", "typing", "zlib", "pydantic", CORE),
 }
 CLOCKS = {"now", "utcnow", "today", "time", "time_ns", "monotonic", "perf_counter", "sleep"}
 #: What starts threads or processes: whole libraries, and names that may come from one that also has locks.

@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -17,8 +18,12 @@ from botocore.exceptions import ClientError
 from parliament import analyze_policy_string, iam_definition
 
 from formant_archive import cli
+from formant_archive.catalogue import EVERYTHING, read_catalogue
+from formant_archive.custody import Custodian
 from formant_archive.errors import StoreRefused
 from formant_archive.manifest import digest
+from formant_archive.retention import Keeping, Rule
+from formant_archive.stores.custody import open_custody
 from formant_archive.stores.s3 import S3Store, connect
 from tests import plain, policies
 from tests.export import calls
@@ -104,6 +109,9 @@ def test_a_bucket_or_role_policy_fits_where_aws_keeps_it(name: str) -> None:
 
 # What the code needs
 
+#: The longest lock that the bucket allows.
+LOCKING = replace(plain.EAGER, keeping=Keeping("GOVERNANCE", (Rule(3653),)))
+
 
 @cache
 def client_of(url: str, role: str) -> "S3Client":
@@ -122,6 +130,21 @@ def be(role: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"AWS_{name}", value)
 
 
+def hold(clock: plain.Clock) -> None:
+    """Hold everything, with the retention that the archive has."""
+    store = open_custody(f"s3://{BUCKET}/{PREFIX}")
+    officer = Custodian(
+        store,
+        read_catalogue(store),
+        by="ben",
+        run_id="act-1",
+        version="test",
+        now=clock(),
+        retention=LOCKING.longest_retention(clock()),
+    )
+    officer.place("case-1", EVERYTHING)
+
+
 @pytest.fixture(scope="module")
 def s3() -> Iterator[GuardedS3]:
     """A locked bucket behind the policies, with an archive that the writer has made."""
@@ -138,7 +161,12 @@ def s3() -> Iterator[GuardedS3]:
         )
         be("writer", guarded.url, patch)
         clock = plain.Clock()
-        calls.archive(calls.workspace(clock), S3Store(BUCKET, PREFIX, connect()), clock)
+        sim, writer = calls.workspace(clock), S3Store(BUCKET, PREFIX, connect())
+        plain.archive(plain.client_of(sim, clock), writer, clock, policy=LOCKING)
+        be("hold-officer", guarded.url, patch)
+        hold(clock)
+        be("writer", guarded.url, patch)
+        calls.archive(sim, writer, clock, LOCKING)
         yield guarded
 
 
@@ -179,7 +207,6 @@ BY_HAND = {
     "writer": set[str](),
     "auditor": {
         "s3:GetObjectVersion",
-        "s3:GetObjectLegalHold",
         "s3:GetBucketObjectLockConfiguration",
         "s3:GetBucketPolicy",
         "s3:GetBucketPublicAccessBlock",
@@ -329,8 +356,8 @@ def test_who_may_put_where() -> None:
     ("action", "who"),
     [
         ("s3:GetObject", {"writer", "auditor"}),
-        ("s3:PutObjectLegalHold", {"hold-officer"}),
-        ("s3:PutObjectRetention", {"hold-officer"}),
+        ("s3:PutObjectLegalHold", {"hold-officer"}),  # Ending it, or saying nothing.
+        ("s3:PutObjectRetention", {"hold-officer", "writer"}),
         ("s3:DeleteObject", set[str]()),
         ("s3:DeleteObjectVersion", {"eraser"}),
         ("s3:BypassGovernanceRetention", {"eraser"}),
@@ -341,6 +368,16 @@ def test_who_may_put_where() -> None:
 )
 def test_who_may_do_what_with_a_recording(action: str, who: set[str]) -> None:
     assert {role for role in ROLES if allows(Request(action, f"{CALL}/recording.wav", role))} == who
+
+
+@pytest.mark.parametrize(
+    ("status", "who"), [("ON", {"writer", "hold-officer"}), ("OFF", {"hold-officer"}), ("", {"hold-officer"})]
+)
+def test_the_writer_may_place_a_hold_and_not_end_one(status: str, who: set[str]) -> None:
+    context = {"s3:object-lock-legal-hold": status} if status else {}
+    right = "s3:PutObjectLegalHold"
+
+    assert {role for role in ROLES if allows(Request(right, f"{CALL}/recording.wav", role, context))} == who
 
 
 @each_role
@@ -358,7 +395,7 @@ BROKEN: dict[str, tuple[str, dict[str, str]]] = {
     "NoOldTls": ("s3:PutObject", {"s3:TlsVersion": "1.1"}),
     "NoDeleteMarkers": ("s3:DeleteObject", {}),
     "OnlyTheEraserRemoves": ("s3:DeleteObjectVersion", {}),
-    "OnlyTheHoldOfficerHolds": ("s3:PutObjectLegalHold", {}),
+    "OnlyTheHoldOfficerReleases": ("s3:PutObjectLegalHold", {}),
     "NoRetentionBeyondTheCap": ("s3:PutObject", {"s3:object-lock-remaining-retention-days": "36500"}),
     "NoOtherKey": ("s3:PutObject", {"s3:x-amz-server-side-encryption-aws-kms-key-id": "alias/theirs"}),
     "NoOtherEncryption": ("s3:PutObject", {"s3:x-amz-server-side-encryption": "AES256"}),

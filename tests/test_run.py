@@ -568,9 +568,9 @@ def test_a_commit_that_is_repeated_is_one_commit(clock: Clock, store: MemoryStor
 
 def test_a_store_that_overwrites_is_refused_before_the_first_manifest(clock: Clock) -> None:
     class Overwriting(MemoryStore):
-        def put(self, key: str, body: Any, *, sha256: str) -> bool:
+        def put(self, key: str, body: Any, *, sha256: str, **care: Any) -> bool:
             self.objects.pop(key, None)
-            return super().put(key, body, sha256=sha256)
+            return super().put(key, body, sha256=sha256, **care)
 
     store = Overwriting()
     sim = simulator(clock, 10)

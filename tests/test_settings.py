@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from formant_archive.errors import UsageError
 from formant_archive.policy import Policy
+from formant_archive.retention import Keeping, Rule
 from formant_archive.settings import Settings, load_settings
 
 KEY = "sk-very-secret-4711"
@@ -71,6 +72,13 @@ def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPa
         "ARCHIVE_OVERLAP_HOURS": "12",
         "ARCHIVE_CONCURRENCY": "4",
         "ARCHIVE_ALLOW_UNSAFE_STORE": "true",
+        "ARCHIVE_LOCK_MODE": "governance",
+        "ARCHIVE_RETENTION_DAYS": "30",
+        "ARCHIVE_RETENTION_POLICY": "",
+        "ARCHIVE_RETENTION_CAP_DAYS": "60",
+        "ARCHIVE_KMS_KEY_ID": "alias/calls",
+        "ARCHIVE_BUCKET_KEY": "false",
+        "ARCHIVE_STORAGE_CLASS": "STANDARD_IA",
     }
     for name, value in given.items():
         monkeypatch.setenv(name, value)
@@ -89,6 +97,7 @@ def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPa
         probe_interval=timedelta(0),
         results_wait=timedelta(0),
         overlap=timedelta(hours=12),
+        keeping=Keeping("GOVERNANCE", (Rule(30),)),
     )
     assert {name.lower() for name in given} == set(Settings.model_fields), "a setting is missing here"
 

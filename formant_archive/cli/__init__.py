@@ -225,6 +225,8 @@ def epoch(time: datetime | None) -> int | None:
 COMMANDS = {
     "export": "Hand over conversations: a BagIt bag with a page to read, or vCons.",
     "verify": "Check the archive against its own manifests: nothing missing, nothing changed.",
+    "hold": "Place or release a legal hold on conversations, or list what is held.",
+    "retain": "Lock conversations until a later time; never for less.",
     "status": "Say what is in the archive, what is pending and why, and how far each scope is.",
     "list": "List conversations, the newest first.",
     "show": "Show one conversation: its record, its transcript, where its recording is. Reads all manifests.",

@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from formant_archive import __version__, keys
-from formant_archive.catalogue import EVERYTHING, Catalogue, Outcome, Selection, read_catalogue
+from formant_archive.catalogue import Catalogue, Selection, read_catalogue
 from formant_archive.cli import AgentId, ArchiveUrl, Json, Since, Until, epoch, err, out
+from formant_archive.cli.selection import Everything, Ids, IdsFrom, Status, WithOutcome, check_selection, read_ids
 from formant_archive.crew import abreast
 from formant_archive.errors import UsageError
 from formant_archive.export.bag import Tell, write_bag
@@ -30,12 +31,7 @@ SHOWN = 5
 #: Seconds between two lines of progress where there is no terminal.
 NOW_AND_THEN = 10
 
-Ids = Annotated[tuple[str, ...], Parameter(negative="", help="These conversations.")]
 To = Annotated[Path, Parameter(help="The folder to make; it must be empty or not be there.")]
-IdsFrom = Annotated[Path | None, Parameter(help="A file with an id on each line, in UTF-8.")]
-Status = Annotated[str | None, Parameter(help="Only conversations of this status.")]
-WithOutcome = Annotated[Outcome | None, Parameter(help="Only what has become this.")]
-Everything = Annotated[bool, Parameter(negative="", help="All conversations of the archive.")]
 Format = Literal["bag", "vcon"]
 AsFormat = Annotated[Format, Parameter("--format", help="A BagIt bag with a page to read, or a vCon for each.")]
 RecordingsAt = Annotated[
@@ -89,35 +85,6 @@ def run_export(
     else:
         say(handed, absent)
     return int(bool(not handed.conversations or absent or handed.damaged))
-
-
-def check_selection(selection: Selection, *, everything: bool) -> None:
-    """Refuse to hand over everything unless it was asked for.
-
-    Raises:
-        UsageError: Nothing was selected; or something, and everything.
-    """
-    if everything and selection != EVERYTHING:
-        raise UsageError("--everything is without a selection: leave one of them out")
-    if not everything and selection == EVERYTHING:
-        raise UsageError("nothing is selected: name ids, or --since, --agent-id and so on, or --everything")
-
-
-def read_ids(path: Path | None) -> frozenset[str]:
-    """Read the ids of a file, one on each line; a line's own spaces at its ends and empty lines do not count.
-
-    Raises:
-        UsageError: It cannot be read.
-    """
-    if path is None:
-        return frozenset()
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as fault:
-        raise UsageError(f"--ids-from {path}: {fault.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"--ids-from {path}: it is not UTF-8 text") from None
-    return frozenset(line.strip() for line in lines) - {""}
 
 
 @dataclass(frozen=True)

@@ -17,25 +17,59 @@ import re
 from urllib.parse import unquote
 
 from formant_archive.errors import UsageError
-from formant_archive.stores.contract import Lock, Stat, Store, Trace, check_key, check_prefix, chunks
+from formant_archive.stores.contract import (
+    NO_TERMS,
+    PLAIN,
+    Care,
+    Lock,
+    Stat,
+    Store,
+    Terms,
+    Trace,
+    check_key,
+    check_prefix,
+    chunks,
+)
 
-__all__ = ["Lock", "Stat", "Store", "Trace", "check_key", "check_prefix", "chunks", "open_store"]
+__all__ = [
+    "NO_TERMS",
+    "PLAIN",
+    "Care",
+    "Lock",
+    "Stat",
+    "Store",
+    "Terms",
+    "Trace",
+    "check_key",
+    "check_prefix",
+    "chunks",
+    "open_store",
+]
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, *, locks: bool = False, terms: Terms = NO_TERMS) -> Store:
     """Open the archive at `s3://bucket/prefix`, `file:///path` or a plain path.
 
     It is not asked anything yet, and nothing is made there.
 
+    Args:
+        url: As in `ARCHIVE_URL`.
+        locks: Whether what is stored there is to be locked.
+        terms: What is asked of a bucket for every object.
+
     Raises:
-        UsageError: The address is none of these.
+        UsageError: The address is none of these, or a folder's that is to lock or encrypt.
         StoreRefused: AWS's own settings (profile, configuration files) cannot be used.
     """
     scheme, separator, rest = url.partition("://")
     if separator and scheme.lower() == "s3":
-        return _bucket(rest)
+        return _bucket(rest, terms)
+    if locks:
+        raise UsageError("ARCHIVE_LOCK_MODE: a folder cannot lock: use a bucket, s3://…, or leave it out")
+    if terms != NO_TERMS:
+        raise UsageError("ARCHIVE_KMS_KEY_ID and ARCHIVE_STORAGE_CLASS are for a bucket, s3://…: leave them out")
     if separator and scheme.lower() == "file":
         return _directory(_local_path(rest))
     if separator or url.startswith(("s3:", "file:")):
@@ -45,7 +79,7 @@ def open_store(url: str) -> Store:
     return _directory(url)
 
 
-def _bucket(rest: str) -> Store:
+def _bucket(rest: str, terms: Terms) -> Store:
     bucket, _, prefix = rest.partition("/")
     if not bucket:
         raise UsageError("ARCHIVE_URL names no bucket: use s3://bucket/prefix")
@@ -59,7 +93,7 @@ def _bucket(rest: str) -> Store:
     # Imported here so that a directory archive needs no boto3 at start (0.4 s).
     from formant_archive.stores.s3 import S3Store
 
-    return S3Store(bucket, prefix)
+    return S3Store(bucket, prefix, terms=terms)
 
 
 def _local_path(rest: str) -> str:

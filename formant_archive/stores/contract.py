@@ -16,6 +16,53 @@ class Lock(BaseModel, frozen=True):
     mode: Literal["GOVERNANCE", "COMPLIANCE"]
     until: datetime
 
+    def covers(self, other: "Lock") -> bool:
+        """Whether this one forbids all that the other one forbids."""
+        return self.until >= other.until and (self.mode, other.mode) != ("GOVERNANCE", "COMPLIANCE")
+
+    def joined(self, other: "Lock | None") -> "Lock":
+        """Give the weakest lock that covers both."""
+        if other is None:
+            return self
+        mode = self.mode if self.mode == other.mode else "COMPLIANCE"
+        return Lock(mode=mode, until=max(self.until, other.until))
+
+
+class Care(BaseModel, frozen=True):
+    """How one object is to be kept.
+
+    Attributes:
+        lock: None: as the bucket does by itself.
+        held: Under a legal hold from its first moment. Where the store knows no such thing, the chain alone says it.
+        is_payload: It is a payload: large, seldom read, and so of the storage class that the settings name.
+    """
+
+    lock: Lock | None = None
+    held: bool = False
+    is_payload: bool = False
+
+
+#: As the bucket does by itself.
+PLAIN = Care()
+
+
+class Terms(BaseModel, frozen=True):
+    """What is asked of a bucket for every object that is put there; None: as the bucket does by itself.
+
+    Attributes:
+        kms_key_id: The key's id, ARN or alias at KMS.
+        bucket_key: Whether S3 may use one data key for many objects, which costs fewer calls to KMS.
+        storage_class: Of payloads alone: records and manifests are read by every run.
+    """
+
+    kms_key_id: str | None = None
+    bucket_key: bool = True
+    storage_class: Literal["STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR"] | None = None
+
+
+#: Nothing is asked.
+NO_TERMS = Terms()
+
 
 class Stat(BaseModel, frozen=True):
     """What a store says of an object without reading it.
@@ -25,12 +72,14 @@ class Stat(BaseModel, frozen=True):
         size: Bytes.
         sha256: Hex digest from the object's metadata, as its writer gave it; None where the store keeps none.
         lock: None where there is none.
+        held: Whether it is under a legal hold; None where the store knows no such thing.
     """
 
     key: str
     size: int
     sha256: str | None = None
     lock: Lock | None = None
+    held: bool | None = None
 
 
 class Trace(BaseModel, frozen=True):
@@ -55,16 +104,18 @@ class Store(Protocol):
         """Where the archive is, as `ARCHIVE_URL` spells it, without secrets."""
         ...
 
-    def put(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> bool:
+    def put(self, key: str, body: bytes | BinaryIO, *, sha256: str, care: Care = PLAIN) -> bool:
         """Store `body` under `key` unless the key is taken; say whether this call created it.
 
         Args:
             key: Relative to the archive, `/` between its parts.
             body: Bytes, or a seekable binary file, which is read from its start and left open.
             sha256: Hex digest of the body.
+            care: How it is to be kept, where this call creates it.
 
         Raises:
-            StoreRefused: The store denies it, or the body is not the one that was hashed.
+            StoreRefused: The store denies it, cannot or does not keep it so, or the body is not the one that was
+                hashed.
             StoreUnavailable: It may or may not have been stored; put again to know.
         """
         ...
@@ -89,10 +140,27 @@ class Store(Protocol):
         """Say what is stored under the key, or None."""
         ...
 
+    def lengthen(self, key: str, lock: Lock) -> None:
+        """Lock an object at least so hard and so long. No lock ever becomes weaker.
+
+        Raises:
+            StoreRefused: The store cannot lock, denies it, or did not do it.
+        """
+        ...
+
+    def hold(self, key: str) -> bool:
+        """Put an object under a legal hold, which nobody ends here; say whether the store keeps holds.
+
+        Raises:
+            ObjectMissing: Nothing is stored under the key.
+            StoreRefused: The store denies it.
+        """
+        ...
+
     def list(self, prefix: str) -> Iterator[Stat]:
         """Yield the objects whose key starts with `prefix`, in no promised order.
 
-        The prefix ends with `/` or is empty. `sha256` and `lock` are None in what it yields.
+        The prefix ends with `/` or is empty. `sha256`, `lock` and `held` are None in what it yields.
         """
         ...
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from uuid import uuid4
 
 from formant_archive.errors import ObjectMissing, StoreError, StoreRefused, StoreUnavailable
-from formant_archive.stores.contract import Stat, Trace, check_key, check_prefix, chunks
+from formant_archive.stores.contract import PLAIN, Care, Lock, Stat, Trace, check_key, check_prefix, chunks
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -42,6 +42,7 @@ _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 _FULL = "the disk or its quota is full: make room, nothing was stored"
+_NO_LOCKS = "a folder cannot lock what is in it: use a bucket with Object Lock, or leave ARCHIVE_LOCK_MODE out"
 _DENIED = "access is denied: give this user the right to read and write the archive's folder"
 _NOT_A_FOLDER = "a file stands where the archive needs a folder: move it away or correct ARCHIVE_URL"
 _REFUSED = {
@@ -91,8 +92,14 @@ class DirectoryStore:
         """The folder as `file:///path`."""
         return self._root.as_uri()
 
-    def put(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> bool:
-        """Store `body` under `key` unless the key is taken; see `Store.put`."""
+    def put(self, key: str, body: bytes | BinaryIO, *, sha256: str, care: Care = PLAIN) -> bool:
+        """Store `body` under `key` unless the key is taken; see `Store.put`.
+
+        Raises:
+            StoreRefused: Also where a lock is asked for.
+        """
+        if care.lock is not None:
+            raise StoreRefused(_NO_LOCKS)
         target = self._path(key)
         temporary = target.with_name(f"{_TEMPORARY}{self._writer}-{next(self._numbers)}")
         try:
@@ -130,6 +137,15 @@ class DirectoryStore:
             except (FileNotFoundError, NotADirectoryError):
                 return None
         return Stat(key=key, size=found.st_size) if S_ISREG(found.st_mode) else None
+
+    def lengthen(self, key: str, lock: Lock) -> None:
+        """Refuse; see `Store.lengthen`."""
+        raise StoreRefused(_NO_LOCKS)
+
+    def hold(self, key: str) -> bool:
+        """Do nothing, and say so: a folder keeps no holds; see `Store.hold`."""
+        check_key(key)
+        return False
 
     def list(self, prefix: str) -> Iterator[Stat]:
         """Yield the objects whose key starts with `prefix`; see `Store.list`."""

@@ -45,12 +45,28 @@ from tenacity import (
 from urllib3.exceptions import HTTPError
 
 from formant_archive.errors import ObjectMissing, StoreError, StoreRefused, StoreUnavailable, UnsafeStore
-from formant_archive.stores.contract import Lock, Stat, Trace, check_key, check_prefix, chunks
+from formant_archive.stores.contract import (
+    NO_TERMS,
+    PLAIN,
+    Care,
+    Lock,
+    Stat,
+    Terms,
+    Trace,
+    check_key,
+    check_prefix,
+    chunks,
+)
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef, ListObjectVersionsOutputTypeDef
+    from mypy_boto3_s3.literals import ObjectLockLegalHoldStatusType
+    from mypy_boto3_s3.type_defs import (
+        HeadObjectOutputTypeDef,
+        ListObjectVersionsOutputTypeDef,
+        PutObjectRequestTypeDef,
+    )
 
 _CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": 5},
@@ -97,6 +113,9 @@ _REFUSED = {
     "InvalidObjectState": "the object is in cold storage: restore it first",
     "EntityTooLarge": "the object is larger than the store takes in one piece",
 }
+_NO_LOCKS = "the bucket has no Object Lock: use one that was made with it, or leave ARCHIVE_LOCK_MODE out"
+#: What a store says of an object without a lock, or of a bucket that knows none.
+_UNLOCKED = {"NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError", "InvalidRequest"}
 _LISTING_HELPS = "; without s3:ListBucket a missing object is denied too"
 
 
@@ -107,6 +126,7 @@ class S3Store:
         bucket: Its name.
         prefix: Empty, or `a/b`; a slash before or after it changes nothing.
         client: boto3's; by default one made by `connect`.
+        terms: What is asked for every object. What the store makes of it is read back on the first one.
         sleep: Waits so many seconds between two puts that met a conflict.
 
     Raises:
@@ -119,12 +139,15 @@ class S3Store:
         prefix: str,
         client: "S3Client | None" = None,
         *,
+        terms: Terms = NO_TERMS,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._bucket = bucket
         self._prefix = prefix.strip("/")
         self._base = f"{self._prefix}/" if self._prefix else ""
         self._bucket_seen = False
+        self._terms = terms
+        self._kept: frozenset[str] = frozenset()
         self._sleep = sleep
         self._client = client or self._connected()
 
@@ -133,7 +156,7 @@ class S3Store:
         """`s3://bucket/prefix`."""
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
-    def put(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> bool:
+    def put(self, key: str, body: bytes | BinaryIO, *, sha256: str, care: Care = PLAIN) -> bool:
         """Store `body` under `key` unless the key is taken; see `Store.put`.
 
         Raises:
@@ -149,7 +172,10 @@ class S3Store:
             reraise=True,
         )
         with self._plainly("s3:PutObject"):
-            return retrying(self._put_once, key, body, sha256)
+            created = retrying(self._put_once, key, body, sha256, care)
+        if created:
+            self._read_back(key, care)
+        return created
 
     def get(self, key: str) -> bytes:
         """Read a whole object; see `Store.get`."""
@@ -171,7 +197,76 @@ class S3Store:
         if found is None:
             self._require_bucket()
             return None
-        return Stat(key=key, size=found["ContentLength"], sha256=found["Metadata"].get("sha256"), lock=_lock(found))
+        return Stat(
+            key=key,
+            size=found["ContentLength"],
+            sha256=found["Metadata"].get("sha256"),
+            lock=_lock(found),
+            held=found.get("ObjectLockLegalHoldStatus") == "ON",
+        )
+
+    def lengthen(self, key: str, lock: Lock) -> None:
+        """Lock an object at least so hard and so long, and read it back; see `Store.lengthen`."""
+        check_key(key)
+        found = self._locked(key)
+        if found is not None and found.covers(lock):
+            return
+        wanted = lock.joined(found)
+        with self._plainly("s3:PutObjectRetention"):
+            self._client.put_object_retention(
+                Bucket=self._bucket,
+                Key=self._base + key,
+                Retention={"Mode": wanted.mode, "RetainUntilDate": wanted.until},
+                ChecksumAlgorithm="SHA256",
+            )
+        found = self._locked(key)
+        if found is None or not found.covers(wanted):
+            raise StoreRefused(f"{self.url}: the store did not lock {key} as it was told: it cannot be relied upon")
+
+    def hold(self, key: str) -> bool:
+        """Put an object under a legal hold; see `Store.hold`."""
+        self._set_hold(key, "ON")
+        return True
+
+    def _set_hold(self, key: str, status: "ObjectLockLegalHoldStatusType") -> None:
+        check_key(key)
+        with self._plainly("s3:PutObjectLegalHold"):
+            try:
+                self._client.put_object_legal_hold(
+                    Bucket=self._bucket,
+                    Key=self._base + key,
+                    LegalHold={"Status": status},
+                    ChecksumAlgorithm="SHA256",
+                )
+            except ClientError as error:
+                if _code(error) == "NoSuchKey":
+                    raise ObjectMissing(f"nothing is stored under {self.url}/{key}") from None
+                raise
+
+    def _locked(self, key: str) -> Lock | None:
+        """Say how an object is locked; whoever may not read it may still ask for that."""
+        try:
+            head = self._client.head_object(Bucket=self._bucket, Key=self._base + key)
+        except ClientError as error:
+            if _status(error) == 403:
+                return self._retention(key)
+            with self._plainly("s3:GetObject"):
+                raise
+        except (BotoCoreError, HTTPError, OSError) as error:
+            raise self._told_failure(error) from None
+        return _lock(head)
+
+    def _retention(self, key: str) -> Lock | None:
+        with self._plainly("s3:GetObjectRetention"):
+            try:
+                found = self._client.get_object_retention(Bucket=self._bucket, Key=self._base + key)["Retention"]
+            except ClientError as error:
+                if _code(error) in _UNLOCKED:
+                    return None
+                raise
+        if "Mode" not in found or "RetainUntilDate" not in found:
+            return None
+        return Lock(mode=found["Mode"], until=found["RetainUntilDate"])
 
     def list(self, prefix: str) -> Iterator[Stat]:
         """Yield the objects whose key starts with `prefix`, a thousand a request; see `Store.list`."""
@@ -187,25 +282,55 @@ class S3Store:
         with self._plainly("s3:ListBucket"):
             return connect()
 
-    def _put_once(self, key: str, body: bytes | BinaryIO, sha256: str) -> bool:
+    def _put_once(self, key: str, body: bytes | BinaryIO, sha256: str, care: Care) -> bool:
         if not isinstance(body, bytes):
             body.seek(0)
+        request: PutObjectRequestTypeDef = {
+            "Bucket": self._bucket,
+            "Key": self._base + key,
+            "Body": body,
+            "IfNoneMatch": "*",
+            # Ceph 20 ignores the value where the algorithm is not named too.
+            "ChecksumAlgorithm": "SHA256",
+            "ChecksumSHA256": b64encode(bytes.fromhex(sha256)).decode(),
+            "Metadata": {"sha256": sha256},
+        }
+        if care.lock is not None:
+            request["ObjectLockMode"] = care.lock.mode
+            request["ObjectLockRetainUntilDate"] = care.lock.until
+        if self._terms.kms_key_id is not None:
+            request["ServerSideEncryption"] = "aws:kms"
+            request["SSEKMSKeyId"] = self._terms.kms_key_id
+            request["BucketKeyEnabled"] = self._terms.bucket_key
+        if self._terms.storage_class is not None and care.is_payload:
+            request["StorageClass"] = self._terms.storage_class
+        if care.held:
+            request["ObjectLockLegalHoldStatus"] = "ON"
         try:
-            self._client.put_object(
-                Bucket=self._bucket,
-                Key=self._base + key,
-                Body=body,
-                IfNoneMatch="*",
-                # Ceph 20 ignores the value where the algorithm is not named too.
-                ChecksumAlgorithm="SHA256",
-                ChecksumSHA256=b64encode(bytes.fromhex(sha256)).decode(),
-                Metadata={"sha256": sha256},
-            )
+            self._client.put_object(**request)
         except ClientError as error:
             if _status(error) == 412:
                 return False
             raise
         return True
+
+    def _read_back(self, key: str, care: Care) -> None:
+        """See that the store did what it was told, once for each kind of thing: stores answer 200 and do otherwise.
+
+        Raises:
+            StoreRefused: It did not. The object stays as it is.
+        """
+        asked = _asked(care, self._terms) - self._kept
+        if not asked:
+            return
+        found = self._head(key)
+        kept = set() if found is None else _kept(found, care, self._terms)
+        if ignored := sorted(asked - kept):
+            raise StoreRefused(
+                f"{self.url}: the store ignored {' and '.join(ignored)} for {key}: use another, or do not ask for it"
+            )
+        # Two threads at once look twice, which harms nothing.
+        self._kept |= asked
 
     def _body(self, key: str) -> StreamingBody:
         check_key(key)
@@ -291,6 +416,8 @@ class S3Store:
             )
         if status >= 500 or status in (408, 429) or code in _UNAVAILABLE:
             return StoreUnavailable(f"{self.url}: {_busy(code)} ({status} {code})")
+        if status == 400 and "objectlock" in _words(error).replace(" ", ""):
+            return StoreRefused(f"{self.url}: {_NO_LOCKS} ({status} {code})")
         if code in _REFUSED:
             return StoreRefused(f"{self.url}: {_REFUSED[code]} ({status} {code})")
         if status == 403:
@@ -366,6 +493,36 @@ def _lock(found: "HeadObjectOutputTypeDef") -> Lock | None:
     return Lock(mode=found["ObjectLockMode"], until=found["ObjectLockRetainUntilDate"])
 
 
+def _asked(care: Care, terms: Terms) -> set[str]:
+    """Name what is asked for an object, by the setting that asks for it."""
+    asked = {
+        "ARCHIVE_LOCK_MODE": care.lock is not None,
+        "the legal hold": care.held,
+        "ARCHIVE_KMS_KEY_ID": terms.kms_key_id is not None,
+        "ARCHIVE_STORAGE_CLASS": terms.storage_class is not None and care.is_payload,
+    }
+    return {name for name, is_asked in asked.items() if is_asked}
+
+
+def _kept(found: "HeadObjectOutputTypeDef", care: Care, terms: Terms) -> set[str]:
+    """Name what a store has done of it."""
+    lock = _lock(found)
+    kept = {
+        "ARCHIVE_LOCK_MODE": lock is not None and care.lock is not None and lock.covers(care.lock),
+        "the legal hold": found.get("ObjectLockLegalHoldStatus") == "ON",
+        "ARCHIVE_KMS_KEY_ID": _is_encrypted(found, terms.kms_key_id or ""),
+        "ARCHIVE_STORAGE_CLASS": found.get("StorageClass", "STANDARD") == terms.storage_class,
+    }
+    return {name for name, is_kept in kept.items() if is_kept}
+
+
+def _is_encrypted(found: "HeadObjectOutputTypeDef", key_id: str) -> bool:
+    """Whether an object is encrypted with a key; an answer names the key itself, also where an alias was asked for."""
+    key = found.get("SSEKMSKeyId", "")
+    is_it = bool(key) if "alias/" in key_id else key.rpartition("/")[2] == key_id.rpartition("/")[2]
+    return found.get("ServerSideEncryption") == "aws:kms" and is_it
+
+
 def _status(error: ClientError) -> int:
     return error.response["ResponseMetadata"]["HTTPStatusCode"]
 
@@ -380,10 +537,14 @@ def _is_conflict(error: BaseException) -> bool:
 
 def _names_condition(error: ClientError) -> bool:
     """Whether the server refuses `If-None-Match`: in words, or by a 501 that names no other header."""
-    words = " ".join(str(value) for value in error.response["Error"].values()).lower()
+    words = _words(error)
     if "if-none-match" in words or "conditional" in words:
         return _status(error) in (400, 501)
     return _status(error) == 501 and "x-amz-" not in words
+
+
+def _words(error: ClientError) -> str:
+    return " ".join(str(value) for value in error.response["Error"].values()).lower()
 
 
 def _busy(code: str) -> str:

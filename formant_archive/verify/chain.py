@@ -10,7 +10,7 @@ from formant_archive.catalogue import Catalogue, outcome_of
 from formant_archive.errors import ArchiveDamaged, ObjectMissing, StoreError
 from formant_archive.findings import Finding
 from formant_archive.manifest import OUTCOMES, Line, Manifest, PartLink, digest, lines_of
-from formant_archive.records import Entry, Link, Outcome, Pending, Recent
+from formant_archive.records import Entry, Erased, Held, Link, Named, Outcome, Pending, Recent
 from formant_archive.register import Map
 from formant_archive.stores import Store
 from formant_archive.verify.reading import Unreadable, is_written_so
@@ -109,6 +109,7 @@ class Chain:
             pending = manifest.pending.count
         for scope in manifest.scopes.values():
             findings += self._part(scope.recent, Recent, _drop)
+        findings += self._custody(sequence, manifest)
         return Seen(sequence, digest(body), manifest, findings + _add_up(key, manifest, counted), pending)
 
     def _entries(self, sequence: int, part: PartLink, outcomes: dict[str, str]) -> list[Finding]:
@@ -130,6 +131,21 @@ class Chain:
         is_head = sequence == self.sequence
         keep = self._catalogue.add_pending if is_head else _drop
         return self._part(part, Pending, lambda lines: keep(_in_place(lines)), is_read_again=is_head)
+
+    def _custody(self, sequence: int, manifest: Manifest) -> list[Finding]:
+        """Look at what was done in custody, and take up what the head says is held and erased."""
+        is_head, findings = sequence == self.sequence, list[Finding]()
+        if manifest.custody is not None:
+            findings += self._part(manifest.custody.which, Named, _drop)
+        if manifest.holds is not None:
+            keep = self._catalogue.add_held if is_head else _drop
+            findings += self._part(manifest.holds, Held, lambda lines: keep(_first(lines)), is_read_again=is_head)
+        if manifest.erased is not None:
+            keep_erased = self._catalogue.add_erased if is_head else _drop
+            findings += self._part(
+                manifest.erased, Erased, lambda lines: keep_erased(_first(lines)), is_read_again=is_head
+            )
+        return findings
 
     def _part(
         self,
@@ -196,9 +212,7 @@ class Chain:
 
 def _is_in_form(manifest: Manifest) -> bool:
     """Whether what a manifest says can be: its counts, and the keys of its parts."""
-    parts = [*manifest.entries, *(scope.recent for scope in manifest.scopes.values())]
-    parts += [manifest.pending] if manifest.pending else []
-    named = all(keys.sha256_of_part(part.key) and _is_hash(part.sha256) and part.count >= 0 for part in parts)
+    named = all(keys.sha256_of_part(part.key) and _is_hash(part.sha256) and part.count >= 0 for part in manifest.parts)
     return named and set(manifest.counts) == {"listed", "carried", *OUTCOMES} and min(manifest.counts.values()) >= 0
 
 
@@ -218,6 +232,10 @@ def _in_place(lines: Lines[Pending]) -> Iterator[Pending]:
         if not is_own or any(keys.folder_of(key) != one.folder for key in held):
             raise ArchiveDamaged("a pending conversation's folder or payload lies elsewhere")
         yield one
+
+
+def _first(lines: Lines[Line]) -> Iterator[Line]:
+    return (one for one, _ in lines)
 
 
 def _drop(lines: Iterator[object]) -> None:

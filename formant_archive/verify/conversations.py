@@ -54,6 +54,15 @@ class Look:
         self.findings.append(Finding(code=code, key=key, expected=str(expected), found=str(found)))
 
 
+@dataclass(frozen=True)
+class Custody:
+    """What is to be true of a conversation's objects: how they are locked, whether held, and which were erased."""
+
+    retention: Retention | None
+    is_held: bool
+    erased: frozenset[str]
+
+
 class Conversations:
     """One look at the conversations of a catalogue; it counts as `Look` does."""
 
@@ -72,8 +81,8 @@ class Conversations:
             yield from self._counted(look)
             self._tell(f"{self.conversations:,} of {total:,} conversations")
         waited_for = (one for one in self._catalogue.pending() if selection.takes(one))
-        held = ((one.conversation_id, [o for o in (one.conversation, one.recording) if o]) for one in waited_for)
-        for look in self._each(self._waited_for, _batches(held)):
+        stored = ((one.conversation_id, [o for o in (one.conversation, one.recording) if o]) for one in waited_for)
+        for look in self._each(self._waited_for, _batches(stored)):
             yield from self._counted(look)
 
     def _counted(self, look: Look) -> list[Finding]:
@@ -93,9 +102,10 @@ class Conversations:
 
     def _waited_for(self, batch: Sequence[tuple[str, Sequence[StoredObject]]]) -> Look:
         look = Look()
-        for conversation_id, held in batch:
-            for payload in held:
-                self._payload(look, payload, self._is_read(conversation_id), None)
+        for conversation_id, stored in batch:
+            custody = self._custody(conversation_id)
+            for payload in stored:
+                self._payload(look, payload, self._is_read(conversation_id), custody)
         return look
 
     def _one(self, look: Look, claims: Sequence[Entry]) -> None:
@@ -113,9 +123,13 @@ class Conversations:
                 look.find("R004", entry.record_key, "what its entry says", f"another {', '.join(differing)}")
         self._one_record(look, records)
         retention = next((record.retention for record in records.values() if record), None)
+        custody = self._custody(claims[0].conversation_id, retention)
+        if custody.is_held:
+            for key in sorted({link.key for link in records}):
+                self._held(look, key)
         payloads = {payload for entry in claims if _is_in_place(entry) for payload in entry.objects}
         for payload in sorted(payloads, key=lambda one: one.key):
-            self._payload(look, payload, self._is_read(claims[0].conversation_id), retention)
+            self._payload(look, payload, self._is_read(claims[0].conversation_id), custody)
 
     def _one_record(self, look: Look, records: dict[Link, Record | None]) -> None:
         """Of several records, the last must supersede the first, whichever entries name them."""
@@ -168,15 +182,35 @@ class Conversations:
     def _is_read(self, conversation_id: str) -> bool:
         return self._depth is not None and self._depth.reaches(conversation_id)
 
-    def _payload(self, look: Look, payload: StoredObject, is_read: bool, retention: Retention | None) -> None:
+    def _custody(self, conversation_id: str, retention: Retention | None = None) -> "Custody":
+        is_held = bool(self._catalogue.holds_of(conversation_id))
+        return Custody(retention, is_held, self._catalogue.erased_of(conversation_id))
+
+    def _held(self, look: Look, key: str) -> None:
+        """Look whether a record is under the hold; that it is missing was said where it was read."""
+        try:
+            stat = self._store.stat(key)
+        except StoreError as fault:
+            look.findings.append(self._unreadable.finding(key, fault))
+            return
+        if stat is not None:
+            _compare_hold(look, stat)
+
+    def _payload(self, look: Look, payload: StoredObject, is_read: bool, custody: "Custody") -> None:
         look.payloads += 1
         try:
             stat = self._store.stat(payload.key)
+            if payload.key in custody.erased:
+                code = "E001" if stat is None else "E002"
+                look.find(code, payload.key, "to be erased", "nothing" if stat is None else f"{stat.size} bytes")
+                return
             if stat is None:
                 look.find("P001", payload.key, f"{payload.size} bytes", "nothing")
                 return
             _compare(look, payload, stat)
-            _compare_lock(look, payload.key, stat.lock, retention)
+            _compare_lock(look, payload.key, stat.lock, custody.retention)
+            if custody.is_held:
+                _compare_hold(look, stat)
             if is_read:
                 self._read(look, payload)
         except ObjectMissing:
@@ -233,6 +267,12 @@ def _compare(look: Look, payload: StoredObject, stat: Stat) -> None:
         look.find("P003", payload.key, f"{payload.size} bytes", f"{stat.size} bytes")
     if stat.sha256 is not None and stat.sha256 != payload.sha256:
         look.find("P004", payload.key, payload.sha256, stat.sha256)
+
+
+def _compare_hold(look: Look, stat: Stat) -> None:
+    # A folder keeps no holds, and says so by None.
+    if stat.held is False:
+        look.find("L002", stat.key, "a legal hold", "none")
 
 
 def _compare_lock(look: Look, key: str, lock: Lock | None, retention: Retention | None) -> None:

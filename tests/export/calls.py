@@ -8,6 +8,7 @@ from formant_archive.catalogue import EVERYTHING, Selection, read_catalogue
 from formant_archive.crew import abreast
 from formant_archive.export.bag import write_bag
 from formant_archive.export.cover import Asked, Cover
+from formant_archive.policy import Policy
 from formant_archive.simulator import Simulator
 from formant_archive.stores import Store
 from tests import plain
@@ -28,13 +29,13 @@ def workspace(clock: plain.Clock, conversations: int = 40) -> Simulator:
     )
 
 
-def archive(sim: Simulator, store: Store, clock: plain.Clock) -> None:
+def archive(sim: Simulator, store: Store, clock: plain.Clock, policy: Policy = plain.EAGER) -> None:
     """Run four times, a new call before each, until what never comes is called absent."""
     for hours in (1, 80, 2, 0):
-        plain.archive(plain.client_of(sim, clock), store, clock, part_size=15)
+        plain.archive(plain.client_of(sim, clock), store, clock, part_size=15, policy=policy)
         sim.add()
         clock.go(hours=hours)
-    plain.archive(plain.client_of(sim, clock), store, clock)
+    plain.archive(plain.client_of(sim, clock), store, clock, policy=policy)
 
 
 def bag_of(store: Store, bag: Path, selection: Selection = EVERYTHING) -> Cover:

@@ -47,11 +47,11 @@ def sown(name: str) -> Iterator[None]:
 def record_before_payloads(patches: ExitStack) -> None:
     put, late = View.put, list[tuple[View, str, bytes, str]]()
 
-    def hasty(self: View, key: str, body: bytes | BinaryIO, *, sha256: str) -> bool:
+    def hasty(self: View, key: str, body: bytes | BinaryIO, *, sha256: str, **care: Any) -> bool:
         if key.endswith((keys.CONVERSATION, keys.RECORDING)):
             late.append((self, key, body if isinstance(body, bytes) else _all_of(body), sha256))
             return True
-        created = put(self, key, body, sha256=sha256)
+        created = put(self, key, body, sha256=sha256, **care)
         for one in [one for one in late if one[0] is self]:
             late.remove(one)
             put(self, one[1], one[2], sha256=one[3])
@@ -67,7 +67,7 @@ def _all_of(file: BinaryIO) -> bytes:
 
 @mutant
 def put_without_the_condition(patches: ExitStack) -> None:
-    def put(self: MemoryStore, key: str, body: bytes | BinaryIO, *, sha256: str) -> bool:
+    def put(self: MemoryStore, key: str, body: bytes | BinaryIO, *, sha256: str, **care: Any) -> bool:
         self.objects[key] = body if isinstance(body, bytes) else _all_of(body)
         return True
 
@@ -78,8 +78,8 @@ def put_without_the_condition(patches: ExitStack) -> None:
 def a_taken_key_is_a_failure(patches: ExitStack) -> None:
     put = View.put
 
-    def strict(self: View, key: str, body: bytes | BinaryIO, *, sha256: str) -> bool:
-        created = put(self, key, body, sha256=sha256)
+    def strict(self: View, key: str, body: bytes | BinaryIO, *, sha256: str, **care: Any) -> bool:
+        created = put(self, key, body, sha256=sha256, **care)
         if not created and key.startswith("conversations/"):
             raise StoreUnavailable("412")
         return created

@@ -8,7 +8,7 @@ from random import Random
 from typing import BinaryIO
 
 from formant_archive.errors import StoreUnavailable
-from formant_archive.stores import Stat, Trace
+from formant_archive.stores import PLAIN, Care, Lock, Stat, Trace
 from tests.simulation.oracle import Oracle
 from tests.simulation.schedule import Process
 from tests.stores.memory import MemoryStore
@@ -51,9 +51,9 @@ class View:
         self._run, self._weather = run, weather
         self.url = store.url
 
-    def put(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> bool:
+    def put(self, key: str, body: bytes | BinaryIO, *, sha256: str, care: Care = PLAIN) -> bool:
         with self._step("put", key):
-            created = self._store.put(key, body, sha256=sha256)
+            created = self._store.put(key, body, sha256=sha256, care=care)
         if created:
             self._oracle.stored(key, self._store.objects[key], self._run)
         if self._weather.strikes("reply lost"):
@@ -73,6 +73,14 @@ class View:
     def stat(self, key: str) -> Stat | None:
         with self._step("stat", key):
             return self._store.stat(key)
+
+    def lengthen(self, key: str, lock: Lock) -> None:
+        with self._step("lengthen", key):
+            self._store.lengthen(key, lock)
+
+    def hold(self, key: str) -> bool:
+        with self._step("hold", key):
+            return self._store.hold(key)
 
     def traces(self, prefix: str) -> Iterator[Trace]:
         return self._store.traces(prefix)

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from formant_archive.errors import ObjectMissing, StoreError, StoreRefused
-from formant_archive.stores import Stat, Trace, check_key, check_prefix, chunks
+from formant_archive.stores import PLAIN, Care, Lock, Stat, Trace, check_key, check_prefix, chunks
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-Verb = Literal["put", "get", "open", "read", "stat", "list"]
+Verb = Literal["put", "get", "open", "read", "stat", "list", "lengthen", "hold", "release", "erase"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class MemoryStore:
         objects: What is stored; a test may look at it, and damage it.
         calls: How often each verb was called, whatever came of it.
         puts: The keys of all puts, in their order, whatever came of them.
+        locks: The lock of each object that has one.
+        held: The keys under a legal hold.
     """
 
     url = "memory:"
@@ -44,6 +46,8 @@ class MemoryStore:
         self.objects: dict[str, bytes] = {}
         self.calls: Counter[str] = Counter()
         self.puts: list[str] = []
+        self.locks: dict[str, Lock] = {}
+        self.held: set[str] = set()
         self._faults: list[_Fault] = []
         self._lock = threading.RLock()
 
@@ -64,7 +68,7 @@ class MemoryStore:
         """How many ordered faults have not happened yet."""
         return len(self._faults)
 
-    def put(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> bool:
+    def put(self, key: str, body: bytes | BinaryIO, *, sha256: str, care: Care = PLAIN) -> bool:
         with self._lock:
             self.puts.append(key)
         with self._call("put", key):
@@ -75,6 +79,10 @@ class MemoryStore:
                 if key in self.objects:
                     return False
                 self.objects[key] = data
+                if care.lock is not None:
+                    self.locks[key] = care.lock
+                if care.held:
+                    self.held.add(key)
                 return True
 
     def get(self, key: str) -> bytes:
@@ -91,7 +99,22 @@ class MemoryStore:
     def stat(self, key: str) -> Stat | None:
         with self._call("stat", key):
             data = self.objects.get(key)
-            return None if data is None else Stat(key=key, size=len(data), sha256=_hash(data))
+            return (
+                None
+                if data is None
+                else Stat(key=key, size=len(data), sha256=_hash(data), lock=self.locks.get(key), held=key in self.held)
+            )
+
+    def lengthen(self, key: str, lock: Lock) -> None:
+        with self._call("lengthen", key), self._lock:
+            self._found(key)
+            self.locks[key] = lock.joined(self.locks.get(key))
+
+    def hold(self, key: str) -> bool:
+        with self._call("hold", key):
+            self._found(key)
+            self.held.add(key)
+            return True
 
     def list(self, prefix: str) -> Iterator[Stat]:
         check_prefix(prefix)
@@ -157,3 +180,27 @@ class _Stream(io.RawIOBase):
 
 def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+class MemoryCustody(MemoryStore):
+    """An archive in memory, in a custodian's hands; `stored` is another view of the same one."""
+
+    keeps_holds = True
+
+    @classmethod
+    def of(cls, stored: MemoryStore) -> "MemoryCustody":
+        made = cls()
+        made.objects, made.locks, made.held = stored.objects, stored.locks, stored.held
+        return made
+
+    def release(self, key: str) -> None:
+        with self._call("release", key):
+            self._found(key)
+            self.held.discard(key)
+
+    def erase(self, key: str, *, bypass: bool = False) -> int:
+        with self._call("erase", key):
+            lock = self.locks.get(key)
+            if key in self.held or (lock is not None and not (bypass and lock.mode == "GOVERNANCE")):
+                raise StoreRefused(f"{key}: a lock, a hold or the role forbids to remove it")
+            return int(self.objects.pop(key, None) is not None)

@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Barrier
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal
+from uuid import uuid4
 
 import pytest
 
 from formant_archive.errors import ObjectMissing, StoreError, StoreRefused, StoreUnavailable
-from formant_archive.stores import Store
+from formant_archive.stores import Care, Lock, Store
 from formant_archive.stores.directory import DirectoryStore
 from formant_archive.stores.s3 import S3Store
 from tests.stores.memory import MemoryStore
@@ -287,3 +289,101 @@ def test_every_store_is_a_store(store: Store) -> None:
     listed: Iterator[object] = store.list("")
     assert stream
     assert list(listed) == []
+
+
+# Locks
+
+UNTIL = datetime(2100, 1, 1, tzinfo=UTC)
+LOCK = Lock(mode="GOVERNANCE", until=UNTIL)
+
+
+def locking_s3(request: pytest.FixtureRequest) -> Store:
+    client: S3Client = request.getfixturevalue("client")
+    client.create_bucket(Bucket=(name := f"locked-{uuid4().hex}"), ObjectLockEnabledForBucket=True)
+    return S3Store(name, "pre/fix", client)
+
+
+@pytest.fixture(params=[lambda _: MemoryStore(), locking_s3], ids=["memory", "s3"])
+def locking(request: pytest.FixtureRequest) -> Store:
+    made: Store = request.param(request)
+    return made
+
+
+def lock_of(store: Store, key: str = "a/b") -> Lock | None:
+    stat = store.stat(key)
+    assert stat is not None
+    return stat.lock
+
+
+def test_what_is_put_with_a_lock_has_it(locking: Store) -> None:
+    assert locking.put("a/b", BODY, sha256=sha(BODY), care=Care(lock=LOCK))
+    assert lock_of(locking) == LOCK
+
+
+def test_a_put_of_a_taken_key_changes_no_lock(locking: Store) -> None:
+    put(locking, "a/b")
+    assert not locking.put("a/b", BODY, sha256=sha(BODY), care=Care(lock=LOCK))
+    assert lock_of(locking) is None
+
+
+@pytest.mark.parametrize("before", [None, LOCK], ids=["unlocked", "locked"])
+@pytest.mark.parametrize("mode", ["GOVERNANCE", "COMPLIANCE"])
+@pytest.mark.parametrize("days", [-1, 0, 1])
+def test_a_lock_is_lengthened_and_never_becomes_weaker(
+    locking: Store, before: Lock | None, mode: Literal["GOVERNANCE", "COMPLIANCE"], days: int
+) -> None:
+    locking.put("a/b", BODY, sha256=sha(BODY), care=Care(lock=before))
+    wanted = Lock(mode=mode, until=UNTIL + timedelta(days=days))
+    locking.lengthen("a/b", wanted)
+
+    found = lock_of(locking)
+    assert found is not None
+    assert found.covers(wanted)
+    assert before is None or found.covers(before)
+
+
+def test_a_store_that_cannot_lock_says_so_and_stores_nothing(store: Store) -> None:
+    if isinstance(store, MemoryStore):
+        pytest.skip("it locks")
+    with pytest.raises(StoreRefused, match="ARCHIVE_LOCK_MODE"):
+        store.put("a/b", BODY, sha256=sha(BODY), care=Care(lock=LOCK))
+    assert keys(store) == []
+    put(store, "a/b")
+    with pytest.raises(StoreRefused, match="ARCHIVE_LOCK_MODE"):
+        store.lengthen("a/b", LOCK)
+
+
+# Holds
+
+
+def held(store: Store, key: str = "a/b") -> bool | None:
+    stat = store.stat(key)
+    assert stat is not None
+    return stat.held
+
+
+def test_what_is_put_under_a_hold_is_held(locking: Store) -> None:
+    assert locking.put("a/b", BODY, sha256=sha(BODY), care=Care(held=True))
+    assert held(locking) is True
+    assert put(locking, "a/c")
+    assert held(locking, "a/c") is False
+
+
+def test_an_object_comes_under_a_hold_as_often_as_one_likes(locking: Store) -> None:
+    put(locking, "a/b")
+    assert locking.hold("a/b")
+    assert locking.hold("a/b")
+    assert held(locking) is True
+
+
+def test_nothing_cannot_be_held() -> None:
+    # moto fails where nothing is: `test_s3.py` has a store's own words.
+    with pytest.raises(ObjectMissing):
+        MemoryStore().hold("a/b")
+
+
+def test_a_folder_says_that_it_keeps_no_holds(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    assert store.put("a/b", BODY, sha256=sha(BODY), care=Care(held=True))
+    assert held(store) is None
+    assert store.hold("a/b") is False

@@ -6,6 +6,7 @@ import re
 import traceback
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from urllib3 import HTTPResponse
 from urllib3.exceptions import DecodeError
 
 from formant_archive.errors import ObjectMissing, StoreError, StoreRefused, StoreUnavailable, UnsafeStore
+from formant_archive.stores import Care, Lock, Terms
 from formant_archive.stores.s3 import S3Store, connect
 from tests.stores.wire import Answer, on_request, refusal, reply
 
@@ -477,3 +479,87 @@ def test_half_a_configuration_is_refused_when_the_store_is_opened(no_aws: pytest
     (tmp_path / "config").write_text("no section\n")
     with pytest.raises(StoreRefused, match="settings cannot be used"):
         S3Store("bucket", "")
+
+
+def test_a_store_that_only_says_that_it_has_locked_is_refused(store: S3Store, client: "S3Client") -> None:
+    put(store)
+    on_request(client, "PutObjectRetention", lambda _: reply(200))
+
+    with pytest.raises(StoreRefused, match="did not lock"):
+        store.lengthen("a/b", Lock(mode="COMPLIANCE", until=datetime(2100, 1, 1, tzinfo=UTC)))
+
+
+def test_to_hold_what_is_not_there_says_so(store: S3Store, client: "S3Client") -> None:
+    answers(client, "PutObjectLegalHold", refusal(404, "NoSuchKey"))
+
+    with pytest.raises(ObjectMissing):
+        store.hold("a/b")
+
+
+UNTIL = datetime(2100, 1, 1, tzinfo=UTC)
+ASKING = Terms(kms_key_id="1234abcd-12ab-34cd-56ef-1234567890ab", storage_class="STANDARD_IA")
+KEPT = {
+    "content-type": "application/json",
+    "x-amz-server-side-encryption": "aws:kms",
+    "x-amz-server-side-encryption-aws-kms-key-id": f"arn:aws:kms:eu-central-1:123456789012:key/{ASKING.kms_key_id}",
+    "x-amz-storage-class": "STANDARD_IA",
+    "x-amz-object-lock-mode": "COMPLIANCE",
+    "x-amz-object-lock-retain-until-date": "2100-01-01T00:00:00Z",
+    "x-amz-object-lock-legal-hold": "ON",
+}
+ALL = Care(lock=Lock(mode="COMPLIANCE", until=UNTIL), held=True, is_payload=True)
+
+
+def asking(
+    client: "S3Client", bucket: str, answer: dict[str, Any]
+) -> tuple[S3Store, list[AWSPreparedRequest], list[str]]:
+    puts = list[AWSPreparedRequest]()
+
+    def take(request: AWSPreparedRequest) -> AWSResponse:
+        puts.append(request)
+        return reply(200)
+
+    on_request(client, "PutObject", take)
+    looks = answers(client, "HeadObject", reply(200, **answer))
+    return S3Store(bucket, "a", client, terms=ASKING), puts, looks
+
+
+def test_what_is_asked_goes_with_the_put_and_is_read_back_once(client: "S3Client", bucket: str) -> None:
+    store, puts, looks = asking(client, bucket, KEPT)
+    for name in "xyz":
+        assert store.put(name, BODY, sha256=SHA, care=ALL)
+
+    assert len(looks) == 1
+    sent = {name: header(puts[0], name) for name in KEPT if name in puts[0].headers and name != "content-type"}
+    assert sent == {
+        **{name: value for name, value in KEPT.items() if name != "content-type"},
+        "x-amz-server-side-encryption-aws-kms-key-id": ASKING.kms_key_id,
+    }
+
+
+def test_a_record_has_no_storage_class_of_its_own(client: "S3Client", bucket: str) -> None:
+    store, puts, _ = asking(client, bucket, KEPT)
+    assert store.put("record.json", BODY, sha256=SHA)
+
+    assert "x-amz-storage-class" not in puts[0].headers
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "ignored"),
+    [
+        ("x-amz-server-side-encryption", "AES256", "ARCHIVE_KMS_KEY_ID"),
+        ("x-amz-server-side-encryption-aws-kms-key-id", "arn:aws:kms:eu-central-1:1:key/2", "ARCHIVE_KMS_KEY_ID"),
+        ("x-amz-storage-class", "STANDARD", "ARCHIVE_STORAGE_CLASS"),
+        ("x-amz-object-lock-mode", "GOVERNANCE", "ARCHIVE_LOCK_MODE"),
+        ("x-amz-object-lock-retain-until-date", "2099-12-31T23:59:59Z", "ARCHIVE_LOCK_MODE"),
+        ("x-amz-object-lock-legal-hold", "OFF", "the legal hold"),
+    ],
+)
+def test_a_store_that_ignores_what_it_is_told_is_refused(
+    client: "S3Client", bucket: str, header: str, value: str, ignored: str
+) -> None:
+    store, _, _ = asking(client, bucket, {**KEPT, header: value})
+
+    with pytest.raises(StoreRefused, match=f"ignored {ignored} for x") as caught:
+        store.put("x", BODY, sha256=SHA, care=ALL)
+    one_line_without_botocore(caught.value)

@@ -18,6 +18,7 @@ import httpx
 from formant_archive import cli
 from formant_archive.client import FormantClient
 from formant_archive.settings import load_settings
+from formant_archive.stores import PLAIN, Care
 from formant_archive.stores.directory import DirectoryStore
 
 #: What can be killed at, in the order in which a run gets there.
@@ -84,7 +85,7 @@ class MortalStore(DirectoryStore):
         self._now = threading.local()
         self._has_recording = threading.Event()
 
-    def put(self, key: str, body: bytes | BinaryIO, *, sha256: str) -> bool:
+    def put(self, key: str, body: bytes | BinaryIO, *, sha256: str, care: Care = PLAIN) -> bool:
         kind = kind_of(key)
         self._now.kind = kind
         if kind == "part":
@@ -92,7 +93,7 @@ class MortalStore(DirectoryStore):
         if key.endswith("/conversation.json") and self._doom.point == "between-recording-and-transcript":
             self._has_recording.wait(HELD_BACK)
         mortal = body if isinstance(body, bytes) else cast(BinaryIO, MortalFile(body, self._doom))
-        created = super().put(key, mortal, sha256=sha256)
+        created = super().put(key, mortal, sha256=sha256, care=care)
         if kind == "part":
             self._doom.at("between-part-and-manifest")
         if kind == "manifest":

@@ -1,0 +1,266 @@
+"""Legal holds and longer retention: chained, handed on, obeyed by every run, and found where they are not."""
+
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from formant_archive import cli, keys
+from formant_archive.catalogue import EVERYTHING, Selection, read_catalogue
+from formant_archive.custody import Custodian
+from formant_archive.errors import StoreUnavailable
+from formant_archive.ledger import read_head
+from formant_archive.simulator import Simulator
+from formant_archive.stores import Store
+from formant_archive.stores.directory import DirectoryStore
+from formant_archive.verify import Verification
+from tests.plain import Clock, archive, client_of, entries, manifests, pending
+from tests.stores.memory import MemoryCustody
+
+_numbers = count(1)
+
+
+def simulator(clock: Clock, **options: Any) -> Simulator:
+    return Simulator(7, 20, now=lambda: clock.ms, agents=(101, 102), audio_seconds=(0.1, 0.2), **options)
+
+
+def officer(store: Store, clock: Clock, **options: Any) -> Custodian:
+    return Custodian(
+        store,
+        read_catalogue(store),
+        by="ben",
+        run_id=f"act-{next(_numbers)}",
+        version="test",
+        now=clock(),
+        **options,
+    )
+
+
+def these(*ids: str) -> Selection:
+    return Selection(ids=frozenset(ids))
+
+
+def objects_of(store: Store, name: str) -> set[str]:
+    found = [one for one in entries(store) if one.conversation_id == name]
+    return {one.record_key for one in found} | {each.key for one in found for each in one.objects}
+
+
+def codes(store: Store) -> list[str]:
+    return [one.code for one in Verification(store).findings() if one.severity != "note"]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(clock: Clock) -> MemoryCustody:
+    made = MemoryCustody()
+    archive(client_of(simulator(clock), clock), made, clock)
+    return made
+
+
+def test_a_hold_is_on_all_objects_and_in_the_chain(store: MemoryCustody, clock: Clock) -> None:
+    name = entries(store)[0].conversation_id
+    done = officer(store, clock).place("case-1", these(name))
+
+    assert store.held == objects_of(store, name)
+    assert (done.conversations, done.objects, done.manifest) == (1, len(store.held), 2)
+    manifest = manifests(store)[-1]
+    assert manifest.kind == "hold"
+    assert manifest.custody is not None
+    assert (manifest.custody.act, manifest.custody.by, manifest.custody.case) == ("place", "ben", "case-1")
+    assert read_head(store).state.holds[name].cases == ("case-1",)
+    assert codes(store) == []
+
+
+def test_the_same_hold_again_changes_nothing(store: MemoryCustody, clock: Clock) -> None:
+    officer(store, clock).place("case-1", Selection(agent_id=101))
+    before, held = dict(store.objects), set(store.held)
+    done = officer(store, clock).place("case-1", Selection(agent_id=101))
+
+    assert done.manifest is None
+    assert (store.objects, store.held) == (before, held)
+
+
+def test_a_killed_command_is_found_and_made_good_by_the_same_command(store: MemoryCustody, clock: Clock) -> None:
+    store.fail_next("hold", StoreUnavailable("gone"), key_contains=entries(store)[9].record_key)
+    with pytest.raises(StoreUnavailable):
+        officer(store, clock).place("case-1", EVERYTHING)
+
+    assert set(codes(store)) == {"L002"}
+    officer(store, clock).place("case-1", EVERYTHING)
+    assert codes(store) == []
+    assert len(manifests(store)) == 2
+
+
+def test_what_two_cases_hold_stays_held_until_both_are_over(store: MemoryCustody, clock: Clock) -> None:
+    one, two = (entry.conversation_id for entry in entries(store)[:2])
+    officer(store, clock).place("case-1", these(one, two))
+    officer(store, clock).place("case-2", these(one))
+    officer(store, clock).release("case-1", these(one, two), store)
+
+    assert store.held == objects_of(store, one)
+    assert read_head(store).state.holds.keys() == {one}
+    officer(store, clock).release("case-2", these(one), store)
+    assert store.held == set()
+    assert read_head(store).state.holds == {}
+    assert manifests(store)[-1].holds is None
+    assert codes(store) == []
+
+
+def test_a_release_that_is_killed_is_made_good_by_the_same_command(store: MemoryCustody, clock: Clock) -> None:
+    name = entries(store)[0].conversation_id
+    officer(store, clock).place("case-1", these(name))
+    store.fail_next("put", StoreUnavailable("gone"), key_contains="manifests/0")
+    with pytest.raises(StoreUnavailable):
+        officer(store, clock).release("case-1", these(name), store)
+
+    assert set(codes(store)) == {"L002"}
+    officer(store, clock).release("case-1", these(name), store)
+    assert codes(store) == []
+
+
+def test_every_later_manifest_hands_the_holds_on(store: MemoryCustody, clock: Clock) -> None:
+    officer(store, clock).place("case-1", EVERYTHING)
+    sim = simulator(clock)
+    sim.add(3)
+    clock.go(hours=1)
+    archive(client_of(sim, clock), store, clock)
+
+    first, second = manifests(store)[-2:]
+    assert first.holds is not None
+    assert second.holds == first.holds
+    assert codes(store) == []
+
+
+def late(clock: Clock) -> tuple[Simulator, MemoryCustody, str]:
+    """An archive that waits for the recording of a conversation, which is served from now on."""
+    sim, store = simulator(clock, late_recordings=1), MemoryCustody()
+    archive(client_of(sim, clock), store, clock)
+    name = next(name for name, one in pending(store).items() if one.reason == "recording_not_found")
+    for one in sim.conversations:
+        if one.recording_comes == "later":
+            one.release()
+    clock.go(hours=1)
+    return sim, store, name
+
+
+def test_what_a_held_conversation_gets_later_comes_under_the_hold(clock: Clock) -> None:
+    sim, store, name = late(clock)
+    officer(store, clock).place("case-1", these(name))
+    archive(client_of(sim, clock), store, clock)
+
+    assert any(key.endswith(keys.RECORDING) for key in objects_of(store, name))
+    assert store.held == objects_of(store, name)
+    assert codes(store) == []
+
+
+@pytest.mark.parametrize("step", ["recording", "seal", "commit"])
+def test_a_run_that_began_before_the_hold_brings_its_own_under_it(clock: Clock, step: str) -> None:
+    sim, store, name = late(clock)
+    acted: list[str] = []
+
+    def overtake(at: str) -> None:
+        if at == step and not acted:
+            acted.append(at)
+            officer(store, clock).place("case-1", these(name))
+
+    archive(client_of(sim, clock), store, clock, between=overtake)
+
+    assert acted
+    assert store.held == objects_of(store, name)
+    assert codes(store) == []
+
+
+@pytest.mark.parametrize("place", range(6))
+def test_an_object_that_is_not_held_any_more_is_damage(store: MemoryCustody, clock: Clock, place: int) -> None:
+    officer(store, clock).place("case-1", EVERYTHING)
+    named = sorted({key for one in entries(store) for key in objects_of(store, one.conversation_id)})
+    key = named[place * 7 % len(named)]
+    store.held.discard(key)
+
+    assert [(one.code, one.key) for one in Verification(store).findings() if one.severity != "note"] == [("L002", key)]
+
+
+def test_an_extension_is_on_the_objects_on_their_proof_and_in_the_chain(store: MemoryCustody, clock: Clock) -> None:
+    name = entries(store)[0].conversation_id
+    until = clock() + timedelta(days=900)
+    officer(store, clock).extend(until, "GOVERNANCE", these(name))
+
+    named = manifests(store)
+    proof = {keys.manifest(one.sequence) for one in named} | {part.key for part in named[0].entries}
+    for key in objects_of(store, name) | proof:
+        assert store.locks[key].until >= until, key
+    assert named[-1].custody is not None
+    assert (named[-1].custody.act, named[-1].custody.until) == ("extend", until)
+    assert codes(store) == []
+
+
+def test_an_unknown_id_is_said_and_the_others_are_held(store: MemoryCustody, clock: Clock) -> None:
+    name = entries(store)[0].conversation_id
+    done = officer(store, clock).place("case-1", these(name, "nobody"))
+
+    assert (done.conversations, done.unknown) == (1, ("nobody",))
+
+
+# The command
+
+
+def run(*words: str) -> int:
+    try:
+        return cli.exit_code(lambda: cli.app(words, exit_on_error=False, print_error=False))
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    archive(client_of(simulator(clock), clock), DirectoryStore(tmp_path / "calls"), clock)
+    return tmp_path / "calls"
+
+
+def test_a_hold_on_a_folder_is_chained_and_says_that_nothing_else_keeps_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = entries(DirectoryStore(folder))[0].conversation_id
+    at = ("--archive-url", str(folder))
+
+    assert run("hold", "place", name, "--case", "c-7", "--by", "Ben", *at) == 0
+    said = capsys.readouterr()
+    assert "held for c-7: 1 conversations" in said.out
+    assert "only `formant-archive erase` obeys" in " ".join(said.err.split())
+    assert run("hold", "list", *at) == 0
+    assert capsys.readouterr().out == f"{name}  c-7\n"
+    assert run("verify", str(folder)) == 0
+    assert run("hold", "release", "--case", "c-7", *at) == 0
+    capsys.readouterr()
+    assert run("hold", "list", *at) == 0
+    assert capsys.readouterr().out == "nothing is held\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("hold", "place", "--everything"), "--case is needed"),
+        (("hold", "place", "--case", "a b", "--everything"), "--case is 1 to 64 signs"),
+        (("hold", "place", "--case", "a"), "nothing is selected"),
+        (("hold", "release", "--case", "a"), "nothing is held for a"),
+        (("hold", "place", "--case", "a", "--everything", "--by", "a\nb"), "--by is one line"),
+        (("retain", "--everything", "--extend-to", "2020-01-01"), "is over already"),
+        (("retain", "--everything", "--extend-to", "2126-01-01"), "beyond the cap of 3,653 days"),
+        (("retain", "--everything", "--extend-to", "2028-01-01"), "say --mode governance or"),
+        (("retain", "--everything", "--extend-to", "2028-01-01", "--mode", "compliance"), "a folder cannot lock"),
+        (("retain", "--extend-to", "2028-01-01"), "nothing is selected"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    assert run(*words, "--archive-url", str(folder)) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert len(manifests(DirectoryStore(folder))) == 1
