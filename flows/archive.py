@@ -13,20 +13,17 @@ from uuid import uuid4
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 from pydantic import Field
 
 from flows import report, terminal
-from flows.pages import archive_pages, commit, runner
+from flows.pages import archive_pages, commit, listed, runner
 from formant_archive import __version__, cli
-from formant_archive.errors import ApiError, ApiRefused, ArchiveError
-from formant_archive.page import Page
+from formant_archive.errors import ArchiveError
 from formant_archive.records import Pending, milliseconds
 from formant_archive.run import Run
 from formant_archive.settings import current_settings
 from tasks import connections, events
-from tasks.conversations import list_page
 from tasks.manifests import read_head
 
 
@@ -86,25 +83,9 @@ def begin(agent_id: int | None, since: datetime | None, *, full: bool) -> Run:
 
 def pages(run: Run) -> Iterator[list[Pending]]:
     """List page after page, then bring up the pending conversations that the list did not show."""
-    upcoming = list_ahead(run)
-    while upcoming is not None:
-        try:
-            page = upcoming.result()
-        except ApiError as fault:
-            if isinstance(fault, ApiRefused) or run.listing.total is None:
-                raise
-            run.listing.fail()
-            break
-        wanted = run.take(page.references, page.total)
-        upcoming = list_ahead(run)
-        yield wanted
+    for page in listed(run.listing, run.agent_id):
+        yield run.take(page.references, page.total)
     yield from run.carried()
-
-
-def list_ahead(run: Run) -> PrefectFuture[Page] | None:
-    """Have the next page listed while the one before is worked on; None where the listing is over."""
-    offset = run.listing.offset
-    return None if offset is None else list_page.submit(run.agent_id, offset)
 
 
 def main(*, agent_id: int | None = None, since: datetime | None = None, full: bool = False) -> int:

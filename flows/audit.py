@@ -17,14 +17,14 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from flows import report, terminal
+from flows.pages import listed
 from formant_archive import __version__, cli
 from formant_archive.audit import Audit
-from formant_archive.errors import ApiError, ApiRefused, ArchiveError
+from formant_archive.errors import ArchiveError
 from formant_archive.manifest import RunNote
 from formant_archive.verify import depth_of
 from tasks import events
 from tasks.audits import adopt_leftovers, verify_archive
-from tasks.conversations import list_page
 from tasks.opaque import opaque
 
 Share = Annotated[str, Field(pattern=r"^1/[1-9][0-9]{0,3}$")]
@@ -61,15 +61,8 @@ def audit_archive(
 
 def compare_with_source(audit: Audit) -> None:
     """List the source to its end, and compare."""
-    while (offset := audit.listing.offset) is not None:
-        try:
-            page = list_page(None, offset)
-        except ApiError as fault:
-            if isinstance(fault, ApiRefused) or audit.listing.total is None:
-                raise
-            audit.listing.fail()
-        else:
-            audit.take(page.references, page.total)
+    for page in listed(audit.listing, None):
+        audit.take(page.references, page.total)
     audit.compare()
 
 

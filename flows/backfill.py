@@ -18,14 +18,15 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from flows import report, terminal
+from flows.pages import listed
 from flows.shard import PlanId
 from flows.shards import Where, begin, check_server, work_off
 from formant_archive import cli
-from formant_archive.errors import ApiError, ApiRefused, ArchiveError, UsageError
+from formant_archive.errors import ArchiveError, UsageError
 from formant_archive.plan import Plan, Planner, check_plan
 from formant_archive.settings import current_settings
 from tasks import connections
-from tasks.conversations import list_page, read_folders
+from tasks.conversations import read_folders
 from tasks.manifests import read_head
 from tasks.opaque import opaque
 from tasks.plans import read_plan, store_plan, store_worklist
@@ -150,14 +151,7 @@ def make_plan(
 def list_agent(planner: Planner, agent_id: int | None, *, keep: bool) -> None:
     """List an agent's conversations to the end; what is to be done of each page is stored as shards fill up."""
     listing = planner.list_agent(agent_id)
-    while (offset := listing.offset) is not None:
-        try:
-            page = list_page(agent_id, offset)
-        except ApiError as fault:
-            if isinstance(fault, ApiRefused) or listing.total is None:
-                raise
-            listing.fail()
-            break
+    for page in listed(listing, agent_id):
         wanted = planner.take(listing, page.references, page.total)
         if folders := planner.unread_folders(wanted):
             planner.learn(read_folders(folders))

@@ -11,11 +11,20 @@ from typing import Any
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from formant_archive.errors import ArchiveError, UsageError
+from formant_archive.errors import ApiError, ApiRefused, ArchiveError, UsageError
+from formant_archive.listing import Listing
+from formant_archive.page import Page
 from formant_archive.records import Failure, Pending
 from formant_archive.run import BATCH_SIZE, Run
 from formant_archive.settlement import Answer
-from tasks.conversations import archive_recordings, archive_transcripts, find_records, read_folders, seal_records
+from tasks.conversations import (
+    archive_recordings,
+    archive_transcripts,
+    find_records,
+    list_pages,
+    read_folders,
+    seal_records,
+)
 from tasks.manifests import commit_manifest
 from tasks.opaque import opaque
 
@@ -27,8 +36,31 @@ InFlight = deque[tuple[list[Pending], Answers, Answers]]
 
 
 def runner() -> ThreadPoolTaskRunner[Any]:
-    """Make the task runner: two tasks for each batch in flight, and the next page of the list: none ever waits."""
-    return ThreadPoolTaskRunner(max_workers=2 * BATCHES_IN_FLIGHT + 1)
+    """Make the task runner: two tasks for each batch in flight: none ever waits."""
+    return ThreadPoolTaskRunner(max_workers=2 * BATCHES_IN_FLIGHT)
+
+
+def listed(listing: Listing, agent_id: int | None) -> Iterator[Page]:
+    """List page after page; whoever asks for the next one has handed the last one to the listing.
+
+    Raises:
+        ApiRefused: The key is refused.
+        ApiError: The first page could not be had. Where a later one cannot, the listing ends there and says so.
+    """
+    while (offset := listing.offset) is not None:
+        try:
+            pages = list_pages(agent_id, offset, listing.pages_ahead)
+        except ApiError as fault:
+            if isinstance(fault, ApiRefused) or listing.total is None:
+                raise
+            listing.fail()
+            return
+        for page in pages:
+            # A pass over the list has ended before all that was asked for: the next one begins elsewhere.
+            if listing.offset != offset:
+                break
+            yield page
+            offset += len(page.references)
 
 
 def archive_pages(run: Run, pages: Iterable[list[Pending]], tell: Callable[[], None]) -> None:

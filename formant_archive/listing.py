@@ -28,6 +28,8 @@ from formant_archive.records import Reference
 
 PAGE_SIZE = 100
 PASSES = 3
+#: Pages that are asked for at once where the list is followed to its end.
+PAGES_AT_ONCE = 10
 #: Milliseconds by which two starts may be out of order in a list that is sorted by when calls were placed.
 JITTER = 60_000
 #: Pages in a row that may show nothing new because rows came on top: where a whole page comes before every request,
@@ -191,6 +193,13 @@ class Listing:
         """Where the next page begins, or None when the listing is over."""
         over = self._failed or self._sweep.ended or self._sweep.stopped
         return None if over else self._sweep.offset
+
+    @property
+    def pages_ahead(self) -> int:
+        """How many pages from `offset` on can be asked for at once without asking for one too many."""
+        if self.total is None or (self.horizon.start is not None and self.horizon.newest_first):
+            return 1
+        return max(1, min(PAGES_AT_ONCE, -(-(self.total - self._sweep.offset) // PAGE_SIZE)))
 
     @property
     def complete(self) -> bool:

@@ -6,6 +6,7 @@ each tag Prefect asks its server twice in every task run whether there is a limi
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ from prefect import task
 
 from formant_archive import capture, register, settlement
 from formant_archive.client import Page
-from formant_archive.errors import ApiUnavailable
+from formant_archive.errors import ApiError, ApiUnavailable
 from formant_archive.records import Entry, Pending, Record
 from formant_archive.settings import current_settings
 from formant_archive.settlement import Answer
@@ -35,9 +36,15 @@ def _each(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]
 
 
 @task(task_run_name="list-from-{offset}", **ON_OUTAGE)
-def list_page(agent_id: int | None, offset: int) -> Page:
-    """List one page of conversations."""
-    return connections.client().list_page(agent_id=agent_id, offset=offset)
+def list_pages(agent_id: int | None, offset: int, count: int) -> list[Page]:
+    """List some pages of conversations; fewer where the list ends, or where a page after the first cannot be had."""
+    client = connections.client()
+    pages = [client.list_page(agent_id=agent_id, offset=offset)]
+    with suppress(ApiError):
+        while pages[-1].references and len(pages) < count:
+            offset += len(pages[-1].references)
+            pages.append(client.list_page(agent_id=agent_id, offset=offset))
+    return pages
 
 
 @task(task_run_name="read-folders", **ON_OUTAGE)

@@ -86,6 +86,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "flows": RECORDS
     | {
         "__init__",
+        "listing",
         "audit",
         "backfill",
         "plan",

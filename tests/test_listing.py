@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from formant_archive.listing import IDLE_PAGES, JITTER, PAGE_SIZE, PASSES, Horizon, Listing, News, Sweep
+from formant_archive.listing import IDLE_PAGES, JITTER, PAGE_SIZE, PAGES_AT_ONCE, PASSES, Horizon, Listing, News, Sweep
 from formant_archive.manifest import Scope
 from formant_archive.records import Recent, Reference
 
@@ -885,3 +885,17 @@ def test_rows_that_come_while_a_list_is_read_do_not_hide_one_that_appears_late_a
     assert "new" in api.shown
     assert second.to_the_end
     assert "late" in api.shown
+
+
+@pytest.mark.parametrize(("total", "expected"), [(100, 1), (101, 1), (300, 2), (301, 3), (100_000, PAGES_AT_ONCE)])
+def test_pages_are_asked_for_at_once_as_far_as_the_total_promises_them(total: int, expected: int) -> None:
+    one = listing()
+    assert one.pages_ahead == 1
+    one.take(rows(PAGE_SIZE), total)
+    assert one.pages_ahead == expected
+
+
+def test_a_listing_that_may_stop_early_asks_for_one_page_at_a_time() -> None:
+    one = listing(scope_after(rows(3)))
+    one.take(rows(PAGE_SIZE, step=1), 100_000)
+    assert one.pages_ahead == 1
