@@ -374,6 +374,8 @@ def test_every_block_is_run_or_says_why_it_is_not() -> None:
     assert sum(not block.is_run for block in blocks) <= len(blocks) // 2
 
 
+# Dozens of commands, each a process: on a busy machine that takes minutes.
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("section", SCENES)
 def test_what_the_page_says_happens(
     section: str, s3: "S3Client", tmp_path: Path, request: pytest.FixtureRequest
