@@ -98,6 +98,7 @@ def archive(
     run_id: str | None = None,
     pages_in_flight: int = 1,
     dice: Random | None = None,
+    source: str = SOURCE,
 ) -> Run:
     """Run once. `between` is called before each step with its name; it may raise `Crash`.
 
@@ -116,7 +117,7 @@ def archive(
         since=None if since is None else milliseconds(since),
         full=full,
         policy=policy,
-        source=SOURCE,
+        source=source,
         now=clock(),
         part_size=part_size,
     )
