@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check format bench simulate torture stack-test clean
+.PHONY: install demo test check format bench simulate torture stack-test store-test clean
 
 install: .venv/installed
 
@@ -44,6 +44,14 @@ torture: install
 # Prefect's server on PostgreSQL (Debian's `postgresql`), two workers, an S3 server; five minutes.
 stack-test: install
 	$(BIN)/python -m pytest tests/stack
+
+# Real S3 servers: Ceph from Debian's packages (needs root and mmdebstrap), Swift. One that cannot be had is skipped.
+STORE_SERVERS ?= ceph-20,swift
+comma := ,
+
+store-test: install
+	$(BIN)/python -m tests.stores.servers $(subst $(comma), ,$(STORE_SERVERS))
+	STORE_SERVERS=$(STORE_SERVERS) $(BIN)/python -m pytest tests/stores -k '$(subst $(comma), or ,$(STORE_SERVERS))'
 
 clean:
 	rm -rf .venv .prefect .*_cache .hypothesis dist *.egg-info demo-archive demo-export

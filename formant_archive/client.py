@@ -39,7 +39,7 @@ import httpx
 from formant_archive import __version__
 from formant_archive.body import Body
 from formant_archive.errors import ApiError, ApiRefused, ApiRejected, BadAnswer, NotFound, UsageError
-from formant_archive.pacing import Pacer, Turn, retry_after
+from formant_archive.pacing import Pacer, Turn, retry_after, skew
 from formant_archive.page import Page, read_page
 from formant_archive.patience import Effort, Interrupted
 
@@ -104,6 +104,7 @@ class FormantClient:
         self._wall_clock = wall_clock
         self._sleep = sleep
         self._random = random
+        self._dated: tuple[Mapping[str, str], datetime] | None = None
         self._pacer = Pacer(concurrency, clock=clock, wall_clock=wall_clock, sleep=sleep, random=random)
         _hush()
         trusted = self._base.scheme == "https"
@@ -139,6 +140,11 @@ class FormantClient:
     def rate_limit(self) -> int | None:
         """Requests that the API allows in a window, as it told last; None where it told nothing."""
         return self._pacer.limit
+
+    @property
+    def skew(self) -> float | None:
+        """Seconds that the API's clock is ahead of ours, as its last answer told; None where none told its time."""
+        return None if self._dated is None else skew(*self._dated)
 
     def list_page(self, *, agent_id: int | None, offset: int, limit: int = 100) -> Page:
         """Ask for one page of the list: of an agent, or of all of them. Phone numbers stay behind."""
@@ -227,6 +233,7 @@ class FormantClient:
                 headers = dict(response.headers.items())
                 if not hop:
                     turn.answered(response.status_code, headers)
+                    self._dated = headers, self._wall_clock()
                 if response.status_code not in _REDIRECTS:
                     body = Body(response.iter_raw(), headers, url.host, self._clock, deadline)
                     self._judge(response.status_code, body, by_link=hop > 0)

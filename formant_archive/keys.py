@@ -3,6 +3,7 @@
     conversations/agent_id=123/date=2026-03-18/<conversation id>/conversation.json, recording.wav, record.json
     manifests/00000000000000000042.json
     manifests/parts/<sha256>.jsonl.gz
+    doctor/<name>/race-0001
 
 Keys are relative to the archive, so that it can be moved whole. No id, whatever is in it, leaves its folder.
 """
@@ -115,3 +116,8 @@ def plan(plan_id: str) -> str:
 def worklist(plan_id: str, number: int) -> str:
     """Name the worklist of one of its shards; the first is 1."""
     return f"plans/{component(plan_id)}/{number:06d}.jsonl.gz"
+
+
+def probe(examination: str, what: str) -> str:
+    """Name an object that was stored to try the store: no part of what is archived."""
+    return f"doctor/{component(examination)}/{what}"

@@ -20,6 +20,7 @@ from formant_archive.manifest import (
     ListingNote,
     Manifest,
     PartLink,
+    RaceNote,
     RunNote,
     Scope,
     ScopeNote,
@@ -38,11 +39,15 @@ ARCHIVES = UUID("6f0b8d5e-5d0c-4b52-9a39-1a4b6f3c9d11")
 
 @dataclass(frozen=True)
 class Head:
-    """The newest manifest of an archive, with the state that it hands on; `manifest` is None in an empty archive."""
+    """The newest manifest of an archive, with the state that it hands on; `manifest` is None in an empty archive.
+
+    `race` is how the store did just now, for the next manifest to say; None where it was not tried.
+    """
 
     manifest: Manifest | None = None
     link: Link | None = None
     state: State = field(default_factory=State)
+    race: RaceNote | None = None
 
     @property
     def sequence(self) -> int:
@@ -184,6 +189,7 @@ def commit(store: Store, head: Head, draft: Draft, *, allow_unsafe: bool = False
     check_source(head, draft.source)
     known = head.state.holds.keys()
     entries = (write_part(store, draft.entries, draft.care),) if draft.entries else ()
+    race = head.race
     while True:
         _check_holds(head, draft)
         manifest, state = _manifest(store, head, draft, entries, allow_unsafe=allow_unsafe)
@@ -195,7 +201,7 @@ def commit(store: Store, head: Head, draft: Draft, *, allow_unsafe: bool = False
         if (ours := _ours(store, draft, range(manifest.sequence, last + 1))) is not None:
             return read_manifest(store, ours)
         # Another writer was first. Its settled conversations are pending no more, whatever we thought.
-        head = read_manifest(store, last)
+        head = replace(read_manifest(store, last), race=race)
         check_source(head, draft.source)
         draft = replace(draft, changes=_without_settled(store, draft, each))
         _hold_late(store, head.state.holds.keys() - known, draft)
@@ -264,8 +270,9 @@ def _manifest(
         erased=erased,
         custody=draft.custody,
         unsafe_store=is_unsafe(
-            store, named[0] if named else write_part(store, (), draft.care), allow_unsafe=allow_unsafe
+            store, head, named[0] if named else write_part(store, (), draft.care), allow_unsafe=allow_unsafe
         ),
+        race=head.race,
     )
     return manifest, state
 
@@ -309,13 +316,16 @@ def _scope_note(store: Store, head: Head, name: str, scope: Scope, care: Care) -
     )
 
 
-def is_unsafe(store: Store, part: PartLink, *, allow_unsafe: bool) -> bool:
+def is_unsafe(store: Store, head: Head, part: PartLink, *, allow_unsafe: bool) -> bool:
     """Find out whether the store honours `If-None-Match: *`, by putting a part's own bytes once more.
+
+    That does not show what many writers at once would: a store that lost a race is unsafe until it has won one.
 
     Raises:
         UnsafeStore: It does not, and the user has not said that this is to be lived with.
     """
-    if not store.put(part.key, store.get(part.key), sha256=part.sha256):
+    has_lost = head.race.lost > 0 if head.race else head.manifest is not None and head.manifest.unsafe_store
+    if not has_lost and not store.put(part.key, store.get(part.key), sha256=part.sha256):
         return False
     if allow_unsafe:
         return True

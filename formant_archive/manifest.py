@@ -139,8 +139,22 @@ class CustodyNote(Frozen):
     which: PartLink
 
 
+class RaceNote(Frozen):
+    """How a store did when many writers wanted one key at once; see `race`.
+
+    Attributes:
+        rounds: Keys.
+        writers: Of each key, at once.
+        lost: Keys that several writers were told to have created, or whose object is not the winner's.
+    """
+
+    rounds: int
+    writers: int
+    lost: int
+
+
 #: Fields of a manifest that are written only where they say something.
-_OPTIONAL = ("unsafe_store", "holds", "erased", "custody")
+_OPTIONAL = ("unsafe_store", "holds", "erased", "custody", "race")
 Kind = Literal["run", "backfill", "audit", "hold", "erasure"]
 
 
@@ -166,6 +180,7 @@ class Manifest(Frozen):
     holds: PartLink | None = None
     erased: PartLink | None = None
     custody: CustodyNote | None = None
+    race: RaceNote | None = None
 
     def body(self) -> bytes:
         """Write the manifest's canonical bytes; what is optional is written only where it says something."""

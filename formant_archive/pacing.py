@@ -89,6 +89,12 @@ class RateLimit:
         )
 
 
+def skew(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Say how many seconds the server's clock is ahead of `now`; None where the answer does not tell its `Date`."""
+    date = _http_date(headers.get("date"))
+    return None if date is None else date - now.timestamp()
+
+
 def _server_time(headers: Mapping[str, str], now: datetime) -> float:
     date = _http_date(headers.get("date"))
     return now.timestamp() if date is None else date

@@ -126,6 +126,24 @@ def _toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{SETTING}: {path} is no TOML file") from None
 
 
+class PrefectSettings(BaseSettings):
+    """Where Prefect's API is, in Prefect's own variables: the doctor asks it.
+
+    Attributes:
+        api_url: None where the pipeline is not told of a server.
+        api_key: Of Prefect Cloud.
+        api_auth_string: `user:password` of a server of one's own.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="PREFECT_", env_file=".env", extra="ignore", hide_input_in_errors=True, env_ignore_empty=True
+    )
+
+    api_url: Text | None = None
+    api_key: SecretStr | None = None
+    api_auth_string: SecretStr | None = None
+
+
 def current_settings() -> Settings:
     """Give the process's settings: built once, and again only where its environment has changed.
 

@@ -46,6 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "capture": RULES | {"conversation", "settlement", "wav", "client", "stores"},
     "register": RULES | {"stores"},
     "ledger": RULES | {"register", "stores"},
+    "race": RULES | {"ledger", "register", "stores"},
     "crew": set(),
     "catalogue": RULES | {"ledger", "register", "stores"},
     "dossier": RULES | {"catalogue", "conversation", "register", "stores"},
@@ -63,6 +64,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "verify": RULES | {"catalogue", "findings", "register", "stores"},
     "audit": RULES | {"catalogue", "findings", "ledger", "listing", "register", "stores", "verify"},
     "export": RULES | {"catalogue", "conversation", "dossier", "ledger", "register", "stores"},
+    "doctor": RULES | {"client", "race", "register", "stores"},
     "simulator": set(),
     "cli": RECORDS
     | {
@@ -78,11 +80,11 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ledger",
         "manifest",
     }
-    | {"metrics", "settings", "simulator", "status", "stores", "verify"},
+    | {"doctor", "metrics", "settings", "simulator", "status", "stores", "verify"},
     # Prefect
     "tasks": RULES
     | {"settings", "settlement", "client", "stores", "capture", "register", "ledger", "listing", "run", "crew"}
-    | {"audit", "plan", "verify", "worklists", "prefect"},
+    | {"audit", "plan", "race", "verify", "worklists", "prefect"},
     "flows": RECORDS
     | {
         "__init__",

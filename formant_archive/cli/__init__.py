@@ -223,6 +223,7 @@ def epoch(time: datetime | None) -> int | None:
 
 # Named, not imported: `status` need not wait for what only `export` needs.
 COMMANDS = {
+    "doctor": "Look whether settings, API, store and Prefect are fit for the archive, before the first run.",
     "export": "Hand over conversations: a BagIt bag with a page to read, or vCons.",
     "verify": "Check the archive against its own manifests: nothing missing, nothing changed.",
     "hold": "Place or release a legal hold on conversations, or list what is held.",

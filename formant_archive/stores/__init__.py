@@ -14,6 +14,7 @@ A store knows keys and bytes, never conversations. Every store keeps these rules
 """
 
 import re
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from formant_archive.errors import UsageError
@@ -31,6 +32,9 @@ from formant_archive.stores.contract import (
     chunks,
 )
 
+if TYPE_CHECKING:
+    from formant_archive.stores.bucket import Bucket
+
 __all__ = [
     "NO_TERMS",
     "PLAIN",
@@ -43,6 +47,7 @@ __all__ = [
     "check_key",
     "check_prefix",
     "chunks",
+    "open_bucket",
     "open_store",
 ]
 
@@ -79,7 +84,29 @@ def open_store(url: str, *, locks: bool = False, terms: Terms = NO_TERMS) -> Sto
     return _directory(url)
 
 
+def open_bucket(url: str, *, terms: Terms = NO_TERMS) -> "Bucket | None":
+    """Open the archive at `s3://bucket/prefix` for examination; None where the address is another one.
+
+    Raises:
+        UsageError, StoreRefused: As in `open_store`.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.lower() != "s3":
+        return None
+    from formant_archive.stores.bucket import Bucket
+
+    return Bucket(*_place(rest), terms=terms)
+
+
 def _bucket(rest: str, terms: Terms) -> Store:
+    # Imported here so that a directory archive needs no boto3 at start (0.4 s).
+    from formant_archive.stores.s3 import S3Store
+
+    return S3Store(*_place(rest), terms=terms)
+
+
+def _place(rest: str) -> tuple[str, str]:
+    """Read a bucket's name and a prefix."""
     bucket, _, prefix = rest.partition("/")
     if not bucket:
         raise UsageError("ARCHIVE_URL names no bucket: use s3://bucket/prefix")
@@ -89,11 +116,7 @@ def _bucket(rest: str, terms: Terms) -> Store:
         check_prefix(prefix.rstrip("/") + "/" if prefix.rstrip("/") else "")
     except ValueError:
         raise UsageError("ARCHIVE_URL: the prefix has an empty part, '.' or '..': use s3://bucket/prefix") from None
-
-    # Imported here so that a directory archive needs no boto3 at start (0.4 s).
-    from formant_archive.stores.s3 import S3Store
-
-    return S3Store(bucket, prefix, terms=terms)
+    return bucket, prefix
 
 
 def _local_path(rest: str) -> str:

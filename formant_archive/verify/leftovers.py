@@ -12,9 +12,10 @@ from formant_archive.register import read_record
 from formant_archive.stores import Store
 from formant_archive.verify.reading import Unreadable
 
-#: What an archive keeps in its bucket, and what is a backfill's working paper.
+#: What an archive keeps in its bucket; what is a backfill's working paper, and what was stored to try the store.
 _Names = Callable[[str], frozenset[str]]
-CONVERSATIONS, MANIFESTS, PLANS = "conversations/", "manifests/", "plans/"
+CONVERSATIONS, MANIFESTS = "conversations/", "manifests/"
+PAPERS = ("plans/", "doctor/")
 
 
 def leftovers(store: Store, catalogue: Catalogue, tell: Callable[[str], None]) -> Iterator[Finding]:
@@ -33,7 +34,7 @@ def leftovers(store: Store, catalogue: Catalogue, tell: Callable[[str], None]) -
                 yield unreadable.finding(key, fault)
         elif key.startswith(MANIFESTS):
             yield from _of_ledger(catalogue, key)
-        elif not key.startswith(PLANS):
+        elif not key.startswith(PAPERS):
             yield _foreign(key)
 
 

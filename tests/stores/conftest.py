@@ -1,6 +1,8 @@
-"""A real S3 protocol on loopback: moto's server, one for the session, one bucket for each test."""
+"""S3 on loopback: moto's server, and the real ones that were asked for; one bucket for each test."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -8,6 +10,8 @@ import boto3
 import pytest
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
+
+from tests.stores.servers import Server, Unavailable, serving
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -51,3 +55,24 @@ def bucket(client: "S3Client") -> str:
     name = f"test-{uuid4().hex}"
     client.create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
+    """Gives a real server by its name, started where it is first asked for; skips where it cannot be had."""
+    with ExitStack() as running:
+
+        @cache
+        def start(name: str) -> Server | str:
+            try:
+                return running.enter_context(serving(name, tmp_path_factory.mktemp(name) / "data"))
+            except Unavailable as fault:
+                return f"{name} cannot be had here: {fault}"
+
+        def given(name: str) -> Server:
+            found = start(name)
+            if isinstance(found, str):
+                pytest.skip(found)
+            return found
+
+        yield given
