@@ -7,18 +7,20 @@ from contextlib import contextmanager
 from typing import Any
 
 from prefect import Flow
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import ParameterTypeError
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import (
     PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
     PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_SERVER_LOGGING_LEVEL,
     temporary_settings,
 )
 
 from formant_archive import cli
-from formant_archive.errors import UsageError
+from formant_archive.errors import ServerUnavailable, UsageError
 from formant_archive.settings import current_settings
 from tasks import connections
 
@@ -33,6 +35,7 @@ def run(flow: Flow[Any, Any], *, needs_key: bool = True, **parameters: Any) -> i
 
     Raises:
         UsageError: A setting or parameter is missing or wrong; it is said before Prefect starts anything.
+        ServerUnavailable: PREFECT_API_URL names a server that does not answer.
     """
     with quiet():
         check_parameters(flow, parameters)
@@ -41,7 +44,9 @@ def run(flow: Flow[Any, Any], *, needs_key: bool = True, **parameters: Any) -> i
         raise UsageError("FORMANT_API_KEY is not set. Set it in the environment or in .env")
     connections.check(settings)
     with cli.stoppable(stop_server) as listen, quiet(), cli.ProgressLines() as lines, shown_by(lines):
-        if not PREFECT_API_URL.value():
+        if PREFECT_API_URL.value():
+            check_server()
+        else:
             start_server()
         # When a run begins, Prefect takes SIGTERM for itself: it would wait for all tasks and leave its server behind.
         ours = flow.with_options(on_running=[listen])
@@ -66,6 +71,20 @@ def check_parameters(flow: Flow[Any, Any], parameters: dict[str, Any]) -> None:
         raise UsageError(
             "; ".join(f"--{name.replace('_', '-')}: {said[:1].lower()}{said[1:]}" for name, _, said in parts)
         ) from None
+
+
+def check_server() -> None:
+    """See that Prefect's server answers: a flow would find out after half a minute, with sixty lines.
+
+    Raises:
+        ServerUnavailable: It does not.
+    """
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}), get_client(sync_client=True) as client:
+        fault = client.api_healthcheck()
+    if fault is not None:
+        raise ServerUnavailable(
+            "Prefect's server does not answer: is PREFECT_API_URL right, and is it up? Left empty, a run needs none"
+        )
 
 
 def start_server() -> None:

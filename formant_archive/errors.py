@@ -15,7 +15,8 @@
     │   ├── UnsafeStore         2   a store that overwrites where it was told not to
     │   ├── StoreUnavailable    3   throttled, 5xx, unreachable, disk full, after the store's patience
     │   └── ObjectMissing       1   nothing is stored under that key
-    └── ArchiveDamaged          1   a manifest, part or record is not what its hash or its place says
+    ├── ArchiveDamaged          1   a manifest, part or record is not what its hash or its place says
+    └── ServerUnavailable       3   Prefect's server is out of reach, or fails
 
 The number is the exit code of a command that ends with the error: 1 something is wrong with the archive or with
 some conversations, 2 usage or settings, 3 could not tell. `retryable` says whether the same call can succeed later
@@ -113,3 +114,10 @@ class ObjectMissing(StoreError):
 
 class ArchiveDamaged(ArchiveError):
     """A manifest, part or record is not what its hash, its number or its place says."""
+
+
+class ServerUnavailable(ArchiveError):
+    """Prefect's server is out of reach, or fails."""
+
+    exit_code = 3
+    retryable = True

@@ -15,7 +15,7 @@ from prefect.settings import PREFECT_API_URL
 
 from flows import terminal
 from formant_archive import cli
-from formant_archive.errors import ArchiveError, UsageError
+from formant_archive.errors import ServerUnavailable, UsageError
 from tools.bootstrap.automations import put_automations
 from tools.bootstrap.blocks import check_address, check_key, put_api_key, put_webhook, webhook_id
 from tools.bootstrap.pools import put_pools
@@ -24,13 +24,6 @@ from tools.bootstrap.watches import Patience, watches
 
 #: Prefect refuses to watch for less.
 SHORTEST = timedelta(seconds=10)
-
-
-class ServerUnavailable(ArchiveError):
-    """Prefect's server is out of reach, or fails."""
-
-    exit_code = 3
-    retryable = True
 
 
 def main(
