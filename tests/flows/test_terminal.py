@@ -21,6 +21,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 
+from benchmarks.stage import free_port
 from formant_archive.simulator import Simulator
 
 if TYPE_CHECKING:
@@ -73,6 +74,16 @@ def test_missing_setting_is_one_line_with_its_name_and_exit_code_2(start: Start)
     assert_one_line(ended, 2)
     assert ended.err.startswith("error: ARCHIVE_URL is not set")
     assert_started_no_server(terminal)
+
+
+def test_a_prefect_server_that_does_not_answer_is_one_line_and_exit_code_3(start: Start, place: "Place") -> None:
+    nobody = f"http://127.0.0.1:{free_port()}/api"
+    terminal = start(FORMANT_API_KEY="simulated-key", ARCHIVE_URL=str(place.archive), PREFECT_API_URL=nobody)
+    ended = terminal.wait()
+
+    assert_one_line(ended, 3)
+    assert "PREFECT_API_URL" in ended.err
+    assert not place.archive.exists()
 
 
 def test_missing_api_key_is_one_line_with_its_name_and_exit_code_2(start: Start, place: "Place") -> None:
