@@ -189,6 +189,17 @@ def test_a_run_that_began_before_the_hold_brings_its_own_under_it(clock: Clock, 
     assert codes(store) == []
 
 
+def test_what_a_run_commits_while_the_officer_looks_comes_under_the_hold_too(clock: Clock) -> None:
+    sim, store, name = late(clock)
+    looking = officer(store, clock)
+    archive(client_of(sim, clock), store, clock)
+    looking.place("case-1", these(name))
+
+    assert any(key.endswith(keys.RECORDING) for key in objects_of(store, name))
+    assert store.held == objects_of(store, name)
+    assert codes(store) == []
+
+
 @pytest.mark.parametrize("place", range(6))
 def test_an_object_that_is_not_held_any_more_is_damage(store: MemoryCustody, clock: Clock, place: int) -> None:
     officer(store, clock).place("case-1", EVERYTHING)
