@@ -103,10 +103,17 @@ class Holding:
     Attributes:
         entry: The entry; its `outcome` is never `adopted`, but what became of the conversation.
         sequence: The manifest's number.
+        erased: The keys of its payloads that were erased since.
     """
 
     entry: Entry
     sequence: int
+    erased: frozenset[str] = frozenset()
+
+    @property
+    def outcome(self) -> str:
+        """What has become of it, in a word."""
+        return "erased" if self.erased else self.entry.outcome
 
 
 class Catalogue:
@@ -262,7 +269,8 @@ class Catalogue:
     def _holdings(self, where: str, values: Iterable[str | int]) -> Iterator[Holding]:
         # Only our own words become part of the statement.
         for line, sequence in self._rows(f"SELECT line, sequence FROM entries WHERE {where}", values):  # noqa: S608
-            yield Holding(Entry.model_validate_json(line), sequence)
+            entry = Entry.model_validate_json(line)
+            yield Holding(entry, sequence, self.erased_of(entry.conversation_id))
 
     def _rows(self, statement: str, values: Iterable[str | int | None]) -> Iterator[tuple[Any, ...]]:
         with self._lock:

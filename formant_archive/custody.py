@@ -16,9 +16,9 @@ from typing import Literal
 from formant_archive import keys
 from formant_archive.catalogue import Catalogue, Selection
 from formant_archive.errors import ArchiveDamaged, ObjectMissing, UsageError
-from formant_archive.ledger import Draft, Head, commit, read_head, write_part
-from formant_archive.manifest import OUTCOMES, Act, Changes, CustodyNote, Kind, RunNote, Scope
-from formant_archive.records import Held, Named, Retention
+from formant_archive.ledger import Draft, Head, commit, read_head, read_part, write_part
+from formant_archive.manifest import OUTCOMES, Act, Changes, CustodyNote, Kind, Manifest, RunNote, Scope
+from formant_archive.records import Entry, Held, Named, Retention
 from formant_archive.register import Map
 from formant_archive.stores import Care, Lock, Store
 from formant_archive.stores.custody import Custody
@@ -132,8 +132,10 @@ class Custodian:
         # The first object tells whether the store can hold at all, before the chain says so.
         first = next((key for one in self._subjects(selection) for key in one.keys), None)
         is_enforced = first is not None and self._held(first)
+        before = self.head.sequence
         number = self._commit("place", Act(case=case, placed=new), new, case=case) if new else None
         objects = self._all(lambda one: sum(map(self._held, one.keys)), selection, len(names))
+        objects += sum(map(self._held, self._overtaken(before, names)))
         return Done(len(names), objects, number, is_enforced, self._unknown(selection, names))
 
     def release(self, case: str, selection: Selection, custody: Custody) -> Done:
@@ -165,6 +167,19 @@ class Custodian:
     def holds(self) -> Mapping[str, Held]:
         """Say what is held, by conversation."""
         return self.head.state.holds
+
+    def _overtaken(self, before: int, names: set[str]) -> Iterator[str]:
+        """Name what runs have committed of the conversations since we looked, and before our manifest."""
+        if self.head.sequence <= before + 1:
+            return
+        for sequence in range(before + 1, self.head.sequence):
+            for part in Manifest.read(self._store.get(keys.manifest(sequence))).entries:
+                for entry in read_part(self._store, part, Entry):
+                    if entry.conversation_id in names:
+                        yield from (entry.record_key, *(one.key for one in entry.objects))
+        for name in names & self.head.state.pending.keys():
+            pending = self.head.state.pending[name]
+            yield from (one.key for one in (pending.conversation, pending.recording) if one)
 
     def _subjects(self, selection: Selection) -> Iterator[Subject]:
         return subjects(self._catalogue, self.head, selection)

@@ -62,7 +62,8 @@ def read_dossier(store: Store, holding: Holding) -> Dossier:
     if record is not None and record.objects != entry.objects:
         faults.append(f"{entry.record_key} and the manifest name different payloads")
     stored = _payload(holding, {keys.CONVERSATION, keys.SECOND_CONVERSATION})
-    body = None if stored is None else _read(store, stored.key, stored.sha256, faults)
+    is_there = stored is not None and stored.key not in holding.erased
+    body = None if stored is None or not is_there else _read(store, stored.key, stored.sha256, faults)
     data = _parsed(lambda body: sound(read_conversation(body, entry.conversation_id)), body, faults)
     return Dossier(holding, record_body, record, body, data, tuple(faults))
 

@@ -52,6 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dossier": RULES | {"catalogue", "conversation", "register", "stores"},
     "advance": RULES | {"listing"},
     "custody": RULES | {"catalogue", "ledger", "register", "stores"},
+    "erasure": RULES | {"catalogue", "custody", "ledger", "register", "stores"},
     "harvest": RULES | {"notes"},
     "folders": RULES,
     "plan": RULES | {"folders", "ledger", "listing", "run"},
@@ -73,6 +74,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "conversation",
         "crew",
         "custody",
+        "erasure",
         "dossier",
         "export",
         "findings",
@@ -205,6 +207,22 @@ def test_the_table_itself_keeps_the_rules() -> None:
     assert not (MAY_IMPORT["verify"] | MAY_IMPORT["export"]) & {"client"}
     assert not any(MAY_IMPORT[part] & (GUARDED | {"stores", "client", "settings"}) for part in PURE)
     assert not any(part in MAY_IMPORT["simulator"] for part in MAY_IMPORT), "it knows nothing of the archive"
+
+
+def test_nothing_that_runs_by_itself_can_release_or_remove() -> None:
+    """Only what a person calls knows the verbs: a run's code has no way to delete, whatever its role may do."""
+    verbs = "formant_archive.stores.custody"
+    who = {part_of(path) for path, tree in TREES.items() if any(one.startswith(verbs) for one in imported(tree))}
+    removes = {"delete_object", "delete_objects", "unlink", "remove", "rmdir", "rmtree"}
+    found = {name_of(path) for path, tree in TREES.items() if removes & {one.rpartition(".")[2] for one in calls(tree)}}
+
+    assert who == {"custody", "erasure", "cli"}
+    assert {part for part in MAY_IMPORT if MAY_IMPORT[part] & {"custody", "erasure"}} == {"erasure", "cli"}
+    # A folder's store unlinks its own temporary files.
+    assert {one for one in found if "/stores/" in one} == {
+        "formant_archive/stores/custody.py",
+        "formant_archive/stores/directory.py",
+    }
 
 
 def graph(of: Callable[[Path], str]) -> dict[str, set[str]]:

@@ -1,23 +1,30 @@
 """Legal holds and longer retention: chained, handed on, obeyed by every run, and found where they are not."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import boto3
 import pytest
+from moto import mock_aws
 
 from formant_archive import cli, keys
 from formant_archive.catalogue import EVERYTHING, Selection, read_catalogue
 from formant_archive.custody import Custodian
-from formant_archive.errors import StoreUnavailable
+from formant_archive.erasure import Eraser, Erasure
+from formant_archive.errors import ArchiveError, StoreUnavailable
 from formant_archive.ledger import read_head
 from formant_archive.simulator import Simulator
 from formant_archive.stores import Store
+from formant_archive.stores.custody import S3Custody
 from formant_archive.stores.directory import DirectoryStore
 from formant_archive.verify import Verification
 from tests.plain import Clock, archive, client_of, entries, manifests, pending
 from tests.stores.memory import MemoryCustody
+from tools import verify_archive
 
 _numbers = count(1)
 
@@ -49,6 +56,12 @@ def objects_of(store: Store, name: str) -> set[str]:
 
 def codes(store: Store) -> list[str]:
     return [one.code for one in Verification(store).findings() if one.severity != "note"]
+
+
+@pytest.fixture
+def endpoint_client() -> Iterator[Any]:
+    with mock_aws():
+        yield boto3.client("s3", "us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
 
 
 @pytest.fixture
@@ -176,6 +189,17 @@ def test_a_run_that_began_before_the_hold_brings_its_own_under_it(clock: Clock, 
     assert codes(store) == []
 
 
+def test_what_a_run_commits_while_the_officer_looks_comes_under_the_hold_too(clock: Clock) -> None:
+    sim, store, name = late(clock)
+    looking = officer(store, clock)
+    archive(client_of(sim, clock), store, clock)
+    looking.place("case-1", these(name))
+
+    assert any(key.endswith(keys.RECORDING) for key in objects_of(store, name))
+    assert store.held == objects_of(store, name)
+    assert codes(store) == []
+
+
 @pytest.mark.parametrize("place", range(6))
 def test_an_object_that_is_not_held_any_more_is_damage(store: MemoryCustody, clock: Clock, place: int) -> None:
     officer(store, clock).place("case-1", EVERYTHING)
@@ -264,3 +288,187 @@ def test_what_cannot_be_meant_is_refused_in_one_line(
     assert run(*words, "--archive-url", str(folder)) == 2
     assert said in " ".join(capsys.readouterr().err.split())
     assert len(manifests(DirectoryStore(folder))) == 1
+
+
+# Erasure
+
+
+def eraser(store: Any, clock: Clock, **options: Any) -> Eraser:
+    return Eraser(
+        store, read_catalogue(store), by="cleo", run_id=f"act-{next(_numbers)}", version="test", now=clock(), **options
+    )
+
+
+def erase(store: Any, clock: Clock, selection: Selection, **options: Any) -> Erasure:
+    return eraser(store, clock, **options).erase(selection, reason="asked to", legal_basis="GDPR 17(1)(b)")
+
+
+def payloads_of(store: Store, name: str) -> set[str]:
+    return {key for key in objects_of(store, name) if not key.endswith(keys.RECORDS)}
+
+
+def test_what_is_erased_is_gone_and_written_down_and_no_damage(store: MemoryCustody, clock: Clock) -> None:
+    name = entries(store)[0].conversation_id
+    gone = payloads_of(store, name)
+    done = erase(store, clock, these(name))
+
+    assert (done.conversations, done.objects, done.refused) == (1, len(gone), ())
+    assert not gone & store.objects.keys()
+    assert objects_of(store, name) - gone <= store.objects.keys()
+    note = manifests(store)[-1].custody
+    assert note is not None
+    assert (note.act, note.by, note.reason, note.legal_basis) == ("erase", "cleo", "asked to", "GDPR 17(1)(b)")
+    verification = Verification(store)
+    assert [(one.code, one.key) for one in verification.findings()] == [("E001", key) for key in sorted(gone)]
+    assert verification.report.verdict == "VALID"
+
+
+def test_what_was_erased_is_never_archived_again(clock: Clock) -> None:
+    store, sim = MemoryCustody(), simulator(clock)
+    archive(client_of(sim, clock), store, clock)
+    names = frozenset(one.conversation_id for one in entries(store))
+    erase(store, clock, EVERYTHING)
+    for full in (False, True):
+        clock.go(hours=1)
+        sim.add(2)
+        archive(client_of(sim, clock), store, clock, full=full)
+        archive(client_of(sim, clock), store, clock, full=full, agent_id=101)
+
+    left = {keys.folder_of(key) for key in store.objects if key.endswith(keys.PAYLOADS)}
+    assert not left & {keys.folder_of(one.record_key) for one in entries(store) if one.conversation_id in names}
+    assert codes(store) == []
+    assert read_head(store).state.erased.keys() == names
+
+
+def test_a_killed_erasure_leaves_a_warning_and_the_same_command_ends_it(store: MemoryCustody, clock: Clock) -> None:
+    store.fail_next("erase", StoreUnavailable("gone"), key_contains=entries(store)[5].record_key.rpartition("/")[0])
+    with pytest.raises(StoreUnavailable):
+        erase(store, clock, EVERYTHING)
+
+    assert set(codes(store)) == {"E002"}
+    done = erase(store, clock, EVERYTHING)
+    assert done.manifest is None
+    assert codes(store) == []
+
+
+def test_what_is_held_or_locked_stays_and_no_manifest_calls_it_erased(store: MemoryCustody, clock: Clock) -> None:
+    one, two, three = (entry.conversation_id for entry in entries(store)[:3])
+    officer(store, clock).place("case-1", these(one))
+    officer(store, clock).extend(clock() + timedelta(days=1), "GOVERNANCE", these(two))
+    done = erase(store, clock, these(one, two, three))
+
+    assert {refusal.conversation_id for refusal in done.refused} == {one, two}
+    assert read_head(store).state.erased.keys() == {three}
+    assert codes(store) == []
+    assert erase(store, clock, these(two), bypass=True).refused == ()
+
+
+def test_a_hold_that_is_placed_meanwhile_stops_an_erasure(store: MemoryCustody, clock: Clock) -> None:
+    name = entries(store)[0].conversation_id
+    late = eraser(store, clock)
+    officer(store, clock).place("case-1", these(name))
+    for key in list(store.held):
+        store.held.discard(key)
+    with pytest.raises(ArchiveError, match="legal hold"):
+        late.erase(these(name), reason="asked to", legal_basis="none")
+
+    assert payloads_of(store, name) <= store.objects.keys()
+    assert read_head(store).state.erased == {}
+
+
+def test_a_pending_or_unknown_conversation_is_not_erased(clock: Clock) -> None:
+    _, store, name = late(clock)
+    done = erase(store, clock, these(name, "nobody"))
+
+    assert [one.why for one in done.refused] == [
+        "not settled yet: erase it once it is",
+        "the archive knows no such conversation",
+    ]
+    assert done.manifest is None
+
+
+def test_on_a_folder_every_command_says_erased(
+    folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    name = entries(DirectoryStore(folder))[0].conversation_id
+    at = ("--archive-url", str(folder))
+    words = ("erase", name, "--reason", "asked to", "--legal-basis", "DPDP 12(3)")
+
+    assert run(*words, "--by", "Cleo", *at) == 0
+    assert "erased: 1 conversations" in capsys.readouterr().out
+    assert run("verify", str(folder), "--deep") == 0
+    assert "E001" in capsys.readouterr().out
+    assert run("list", str(folder)) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if name in line and "erased" in line]
+    assert run("show", name, *at) == 0
+    assert "erased" in capsys.readouterr().out
+    assert run("export", name, "--to", str(tmp_path / "bag"), *at) == 0
+    assert "erased" in (tmp_path / "bag" / "data" / "index.csv").read_text()
+
+
+def test_a_bucket_loses_every_version_and_nothing_else(endpoint_client: Any, clock: Clock) -> None:
+    client = endpoint_client
+    client.create_bucket(Bucket=(bucket := f"erased-{uuid4().hex}"), ObjectLockEnabledForBucket=True)
+    store = S3Custody(bucket, "calls", client)
+    archive(client_of(simulator(clock), clock), store, clock)
+    one, two = (entry.conversation_id for entry in entries(store)[:2])
+    twice = sorted(payloads_of(store, one))[0]
+    client.put_object(Bucket=bucket, Key=f"calls/{twice}", Body=b"another version")
+    store.hold(sorted(payloads_of(store, two))[0])
+    before = {stat.key for stat in store.list("")}
+    done = erase(store, clock, these(one, two))
+
+    assert done.objects == len(payloads_of(store, one)) + 1
+    assert [refusal.conversation_id for refusal in done.refused] == [two]
+    assert before - {stat.key for stat in store.list("")} == payloads_of(store, one)
+    assert not list(store.traces("conversations/"))
+
+
+def outsider(store: MemoryCustody, folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """What the outsider's verifier says of a copy in a folder."""
+    for key, body in store.objects.items():
+        (folder / key).parent.mkdir(parents=True, exist_ok=True)
+        (folder / key).write_bytes(body)
+    return verify_archive.main([str(folder)]), capsys.readouterr().out
+
+
+def test_the_outsiders_verifier_knows_what_is_held_and_what_is_erased(
+    store: MemoryCustody, clock: Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two, three = (entry.conversation_id for entry in entries(store)[:3])
+    officer(store, clock).place("case-1", these(one))
+    erase(store, clock, these(two))
+    assert outsider(store, tmp_path / "sound", capsys)[0] == 0
+
+    lost = sorted(payloads_of(store, three))[0]
+    del store.objects[lost]
+    code, said = outsider(store, tmp_path / "lost", capsys)
+    assert code == 1
+    assert [line for line in said.splitlines() if line.startswith("P001")] == [
+        f"P001 damage {lost}: expected a file that can be read, found none"
+    ]
+
+
+@pytest.mark.parametrize("field", ["holds", "erased", "which"])
+@pytest.mark.parametrize(("harm", "code"), [("missing", "C007"), ("altered", "C008")])
+def test_a_part_of_custody_that_is_not_what_was_named_is_damage(
+    store: MemoryCustody,
+    clock: Clock,
+    field: str,
+    harm: str,
+    code: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one, two = (entry.conversation_id for entry in entries(store)[:2])
+    officer(store, clock).place("case-1", these(one))
+    erase(store, clock, these(two))
+    manifest = manifests(store)[-1]
+    link = manifest.custody.which if field == "which" and manifest.custody else getattr(manifest, field)
+    if harm == "missing":
+        del store.objects[link.key]
+    else:
+        store.objects[link.key] += b"\0"
+
+    assert code in codes(store)
+    assert f"{code} damage {link.key}" in outsider(store, tmp_path / "copy", capsys)[1]

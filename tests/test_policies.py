@@ -255,6 +255,37 @@ def test_outside_of_the_archives_folder_nothing_can_be_written_or_read(
         elsewhere.get("a")
 
 
+# What custodians do
+
+
+def test_the_hold_officer_and_the_eraser_can_do_their_work_and_need_all_of_their_rights(
+    act: Callable[[str], None], s3: GuardedS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    act("auditor")
+    store = S3Store(BUCKET, PREFIX)
+    one, two = (entry.conversation_id for entry in plain.entries(store)[:2])
+    monkeypatch.setenv("ARCHIVE_URL", URL)
+    act("hold-officer")
+    monkeypatch.setenv("ARCHIVE_URL", URL)
+    later = f"{datetime.now(UTC) + timedelta(days=3600):%Y-%m-%d}"
+    assert run("hold", "release", one, "--case", "case-1") == 0
+    assert run("retain", two, "--extend-to", later, "--mode", "governance") == 0
+    act("eraser")
+    monkeypatch.setenv("ARCHIVE_URL", URL)
+    monkeypatch.setenv("ARCHIVE_LOCK_MODE", "governance")
+    monkeypatch.setenv("ARCHIVE_RETENTION_DAYS", "3653")
+    why = ("--reason", "asked to", "--legal-basis", "GDPR 17(1)(b)")
+    assert run("erase", two, *why) == 1
+    assert run("erase", one, *why) == 1
+    assert run("erase", one, *why, "--bypass-governance") == 0
+    act("auditor")
+    assert run("verify", URL) == 0
+
+    for role in ("hold-officer", "eraser"):
+        granted = {action for each in policies.statements(role) for action in policies.listed(each["Action"])}
+        assert {right for right in granted if right.startswith("s3:")} == s3.used[role], role
+
+
 # What harms an archive
 
 SOME = f"{PREFIX}/manifests/00000000000000000001.json"

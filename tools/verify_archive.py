@@ -1,11 +1,9 @@
 """Checks an archive without anything of ours: `python verify_archive.py FOLDER [--expect-head 42:sha256]`.
 
 Written from docs/archive-format.md; needs Python 3.11 alone. It prints each finding and a verdict: VALID (exit code 0),
-DAMAGED (1), or UNVERIFIED (3): something could not be read. Checked are the chain (numbers, links, archive, source, the
-head that was noted); that each part, record and payload that is named is there, in its own place, with the hash and the
-size that were named; that manifests, lines and records are canonical JSON of their format; that a record says what its
-entry says. docs/verify.md tells what `formant-archive verify` finds beyond. Nothing is written there, opened outside of
-the folder, or printed but keys and hashes. Memory holds one manifest, record or line; a temporary file what was seen.
+DAMAGED (1), or UNVERIFIED (3): something could not be read. Checked are the chain, with the head that was noted, and
+that each part, record and payload that is named is there, as documented, with its hash and size, or erased as the head
+says. docs/verify.md tells what `formant-archive verify` finds beyond. Nothing is written or opened outside.
 """
 
 import argparse
@@ -15,17 +13,15 @@ import os
 import re
 import sqlite3
 import zlib
-from collections.abc import Callable
 from hashlib import file_digest, sha256
 from typing import Any
 from urllib.parse import quote
 
 Json = dict[str, Any]
-MOST = 1 << 24  # bytes of a manifest, a record or a line
 FOLDER = r"(?a)(conversations/agent_id=[\w.%~-]{1,200}/date=(?:unknown|\d{4}-\d\d-\d\d)/(?!\.\.?/)([\w.%~-]{1,200})/)"
 RECORD, PAYLOAD = FOLDER + r"record(\.2)?\.json", FOLDER + r"(conversation(\.2)?\.json|recording\.wav)"
 MANIFEST, PART, HASH = r"(?!0{20})([0-9]{20})\.json", r"manifests/parts/[0-9a-f]{64}\.jsonl\.gz", "[0-9a-f]{64}"
-KINDS = ("run", "backfill", "audit", "hold", "erasure")
+KINDS, MOST = ("run", "backfill", "audit", "hold", "erasure"), 1 << 24  # bytes of a manifest, a record or a line
 Odd = (ValueError, TypeError, KeyError, AttributeError, RecursionError, EOFError, zlib.error, gzip.BadGzipFile)
 
 
@@ -59,15 +55,16 @@ class Check:
         self.seen = sqlite3.connect("").execute("CREATE TABLE seen (kind, what, PRIMARY KEY (kind, what))")
 
     def say(self, code: str, key: str, what: str) -> None:
-        """Report a finding."""
-        self.found.add(severity := "unverified" if code[0] == "U" else "damage")
-        print(f"{code} {severity} {json.dumps(key)[1:-1]}: expected {what}")
+        """Report a finding; that a payload is missing only after the head, read last, has said what is erased."""
+        if code != "P001" or not self.is_new(key, "!lost"):
+            self.found.add(severity := "unverified" if code[0] == "U" else "damage")
+            print(f"{code} {severity} {json.dumps(key)[1:-1]}: expected {what}")
 
     def is_new(self, what: object, kind: str = "object") -> bool:
         """Say whether something is seen for the first time."""
         return self.seen.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (kind, repr(what))).rowcount == 1
 
-    def read(self, link: Json, codes: str, look: Callable[..., None] | None = None, *given: object) -> bytes | None:
+    def read(self, link: Json, codes: str, look: Any = None, *given: object) -> bytes | None:
         """Check what a link names, and look into it; give what could be read of it, of a manifest or a record all."""
         key, path, (missing, altered, odd) = link["key"], os.path.join(self.root, link["key"]), codes.split()
         body, is_kept = None, altered in ("C002", "R002")
@@ -107,6 +104,8 @@ class Check:
             previous = {"key": key, "sha256": "unreadable" if body is None else sha256(body).hexdigest()}
             self.head = f"{number}:{previous['sha256']}"
             is_met = is_met or self.head in (expected, f"{noted}:unreadable")
+        for (key,) in self.seen.execute("SELECT what FROM seen GROUP BY what HAVING min(kind) = '!lost'").fetchall():
+            self.say("P001", key[1:-1], "a file that can be read, found none")
         if not numbers:
             self.say("U002", "manifests/", "a manifest, found none")
         if not is_met:
@@ -121,15 +120,15 @@ class Check:
         if any(manifest[one] != self.first[one] for one in ("archive_id", "source", "sequence")):
             self.say("C004", key, "its own number and this archive's id and source, found others")
         demand(manifest["kind"] in KINDS, manifest["previous"] is None or manifest["previous"]["key"])
-        parts: list[tuple[Callable[..., None], Json]] = [(self.entry, one) for one in manifest["entries"]]
-        parts += [(self.waiting, one) for one in (manifest["pending"],) if one is not None]
-        parts += [(self.waiting, one["recent"]) for one in manifest["scopes"].values()]
+        more = [manifest["pending"], *map(manifest.get, ("holds", "erased")), manifest.get("custody", {}).get("which")]
+        more += [one["recent"] for one in manifest["scopes"].values()]
+        parts = [(self.entry, one) for one in manifest["entries"]] + [(self.waiting, one) for one in more if one]
         for look, one in parts:
             demand(re.fullmatch(PART, one["key"]), re.fullmatch(HASH, one["sha256"]))
             if self.is_new((one, is_head), look.__name__):
                 self.read(one, "C007 C008 C009", self.part, look, is_head)
 
-    def part(self, link: Json, body: bytes, look: Callable[..., None], is_head: bool) -> None:
+    def part(self, link: Json, body: bytes, look: Any, is_head: bool) -> None:
         """Check a part's lines, and what they name."""
         with gzip.open(os.path.join(self.root, link["key"])) as file:
             for _ in range(link["count"]):
@@ -142,6 +141,7 @@ class Check:
             demand(own_folder(PAYLOAD, one["key"], line["conversation_id"]) == line["folder"])
             if is_head and self.is_new(one):
                 self.read(one, "P001 P002 P002")
+        demand(all(self.is_new(key, "!!erased") or key for key in line.get("keys", ()) if is_head))
 
     def entry(self, part: str, entry: Json, _: bool) -> None:
         """Check what an entry names."""

@@ -228,6 +228,7 @@ COMMANDS = {
     "verify": "Check the archive against its own manifests: nothing missing, nothing changed.",
     "hold": "Place or release a legal hold on conversations, or list what is held.",
     "retain": "Lock conversations until a later time; never for less.",
+    "erase": "Remove transcripts and recordings for good, and write down who, why and on which basis.",
     "status": "Say what is in the archive, what is pending and why, and how far each scope is.",
     "list": "List conversations, the newest first.",
     "show": "Show one conversation: its record, its transcript, where its recording is. Reads all manifests.",

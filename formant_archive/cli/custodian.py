@@ -7,17 +7,18 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import uuid4
 
 from cyclopts import Parameter
 
 from formant_archive import __version__
-from formant_archive.catalogue import Selection, read_catalogue
+from formant_archive.catalogue import Catalogue, Selection, read_catalogue
 from formant_archive.cli import err, out
 from formant_archive.cli.selection import read_ids
 from formant_archive.crew import abreast
 from formant_archive.custody import Custodian, Done
+from formant_archive.erasure import Eraser
 from formant_archive.errors import UsageError
 from formant_archive.settings import Settings, load_settings
 from formant_archive.stores import NO_TERMS, Terms
@@ -56,6 +57,19 @@ def chosen(ids: tuple[str, ...], ids_from: Path | None) -> frozenset[str] | None
 @contextmanager
 def custodian(archive_url: str | None, by: str | None) -> Iterator[tuple[Custodian, Custody, Settings]]:
     """Open an archive for somebody who acts on it."""
+    with _opened(archive_url, by) as (store, catalogue, settings, given):
+        yield Custodian(store, catalogue, **given), store, settings
+
+
+@contextmanager
+def eraser(archive_url: str | None, by: str | None, *, bypass: bool) -> Iterator[Eraser]:
+    """Open an archive for somebody who erases in it."""
+    with _opened(archive_url, by) as (store, catalogue, _, given):
+        yield Eraser(store, catalogue, bypass=bypass, **given)
+
+
+@contextmanager
+def _opened(archive_url: str | None, by: str | None) -> Iterator[tuple[Custody, Catalogue, Settings, dict[str, Any]]]:
     name = acting(by)
     settings = load_settings(archive_url=archive_url)
     terms = Terms(kms_key_id=settings.archive_kms_key_id, bucket_key=settings.archive_bucket_key)
@@ -63,21 +77,16 @@ def custodian(archive_url: str | None, by: str | None) -> Iterator[tuple[Custodi
     now = datetime.now(UTC)
     retention = settings.policy.longest_retention(now) if store.keeps_holds else None
     with closing(read_catalogue(store, abreast)) as catalogue, err.status("reading the archive") as shown:
-        yield (
-            Custodian(
-                store,
-                catalogue,
-                by=name,
-                run_id=str(uuid4()),
-                version=__version__,
-                now=now,
-                retention=retention,
-                each=abreast,
-                tell=shown.update if err.is_terminal else lambda line: None,
-            ),
-            store,
-            settings,
-        )
+        given = {
+            "by": name,
+            "run_id": str(uuid4()),
+            "version": __version__,
+            "now": now,
+            "retention": retention,
+            "each": abreast,
+            "tell": shown.update if err.is_terminal else lambda line: None,
+        }
+        yield store, catalogue, settings, given
 
 
 def tell(sentence: str, done: Done, selection: Selection, *, as_json: bool) -> int:

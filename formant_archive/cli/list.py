@@ -120,7 +120,7 @@ def print_json(found: Iterable[Holding | Pending]) -> int:
 def as_json_line(one: Holding | Pending) -> dict[str, Any]:
     """Give an entry with its manifest's number, or what is pending, as the archive writes them."""
     if isinstance(one, Holding):
-        return {**one.entry.model_dump(mode="json"), "manifest": one.sequence}
+        return {**one.entry.model_dump(mode="json"), "outcome": one.outcome, "manifest": one.sequence}
     return {**one.model_dump(mode="json"), "outcome": "pending"}
 
 
@@ -140,7 +140,7 @@ def print_rows(rows: Iterator[Row]) -> int:
 def as_row(one: Holding | Pending) -> Row:
     """Write a conversation for a person."""
     row = one.entry if isinstance(one, Holding) else one
-    outcome = one.entry.outcome if isinstance(one, Holding) else one.reason
+    outcome = one.outcome if isinstance(one, Holding) else one.reason
     agent = "-" if row.agent_id is None else str(row.agent_id)
     texts = (minute(row.start_timestamp), agent, row.status or "-", WORDS.get(outcome, outcome), row.conversation_id)
     return Row(*map(harmless, texts))

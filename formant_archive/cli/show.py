@@ -88,7 +88,7 @@ def where(store: Store, key: str) -> str:
 def show_settled(store: Store, holding: Holding, *, as_json: bool) -> int:
     """Show a settled conversation; give 1 where something of it is missing or altered."""
     dossier = read_dossier(store, holding)
-    faults = (*dossier.faults, *recording_faults(store, dossier.recording))
+    faults = (*dossier.faults, *recording_faults(store, dossier.recording, holding.erased))
     if as_json:
         print_json(settled_as_json(store, dossier, faults))
     else:
@@ -99,9 +99,9 @@ def show_settled(store: Store, holding: Holding, *, as_json: bool) -> int:
     return int(bool(faults))
 
 
-def recording_faults(store: Store, recording: StoredObject | None) -> Iterator[str]:
+def recording_faults(store: Store, recording: StoredObject | None, erased: frozenset[str]) -> Iterator[str]:
     """Say whether a recording is not there; it is not read: it can be large, and `verify` does."""
-    if recording is None:
+    if recording is None or recording.key in erased:
         return
     try:
         found = store.stat(recording.key)
@@ -120,7 +120,7 @@ def settled_as_json(store: Store, dossier: Dossier, faults: Sequence[str]) -> di
         "record": dossier.record and json.loads(dossier.record.body()),
         "conversation": dossier.data,
         "manifest": dossier.holding.sequence,
-        "outcome": dossier.holding.entry.outcome,
+        "outcome": dossier.holding.outcome,
         "audio": audio and {"at": where(store, audio.key), **audio.model_dump()},
         "pending": None,
         "faults": list(faults),
@@ -131,13 +131,14 @@ def settled_facts(store: Store, dossier: Dossier) -> Facts:
     """Say what the record and its manifest say."""
     entry, record = dossier.holding.entry, dossier.record
     yield from reference_facts(record or entry)
-    yield "outcome", entry.outcome
+    yield "outcome", dossier.holding.outcome
     yield "manifest", f"{dossier.holding.sequence}, the first that names it"
     yield "record", where(store, entry.record_key)
     yield "", f"sha256 {entry.record_sha256}"
     for one in entry.objects:
         yield "audio" if one == dossier.recording else "conversation", where(store, one.key)
-        yield "", f"{one.size:,} bytes, sha256 {one.sha256}"
+        is_erased = one.key in dossier.holding.erased
+        yield "", f"{'erased; it had ' if is_erased else ''}{one.size:,} bytes, sha256 {one.sha256}"
     if record is not None:
         yield from record_facts(record)
 

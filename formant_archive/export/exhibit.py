@@ -54,11 +54,15 @@ class Exhibit:
     @property
     def transcript_state(self) -> str:
         """The record's word for the transcript; `unknown` where the record is damaged."""
+        if self.conversation is not None and self.conversation.key in self.holding.erased:
+            return "erased"
         return "unknown" if self.record is None else self.record.transcript.state
 
     @property
     def recording_state(self) -> str:
         """The record's word for the recording, else what the entry says; `unknown` where neither does."""
+        if self.recording is not None and self.recording.key in self.holding.erased:
+            return "erased"
         if self.record is not None:
             return self.record.recording.state
         return "unknown" if self.recording is None else "archived"
@@ -84,15 +88,16 @@ def _name(key: str) -> str:
 
 def show(store: Store, holding: Holding, bag: Path) -> Exhibit:
     """Copy all objects of a conversation into a bag, and read what is said of it."""
-    return _Clerk(store, holding.entry, bag).exhibit(holding)
+    return _Clerk(store, holding.entry, holding.erased, bag).exhibit(holding)
 
 
 class _Clerk:
     """Copies the objects of one conversation, and takes down what is wrong with them."""
 
-    def __init__(self, store: Store, entry: Entry, bag: Path) -> None:
+    def __init__(self, store: Store, entry: Entry, erased: frozenset[str], bag: Path) -> None:
         self._store = store
         self._entry = entry
+        self._erased = erased
         self._bag = bag
         self._files: dict[str, File] = {}
         self._damage: list[str] = []
@@ -111,7 +116,8 @@ class _Clerk:
         yield from self._entry.objects
 
     def _take(self, link: Link) -> None:
-        if link.key in self._files:
+        # What was erased is no damage: the states say it.
+        if link.key in self._files or link.key in self._erased:
             return
         if not self._is_ours(link.key):
             self._damage.append("an object is named that lies outside of the conversation's folder")

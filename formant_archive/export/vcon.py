@@ -157,6 +157,8 @@ def make_vcon(store: Store, holding: Holding, archive_id: str, base: str | None)
         ArchiveDamaged: A record or payload is missing or altered, or the vCon would break a rule.
         StoreError: The archive is out of reach.
     """
+    if holding.erased:
+        raise ArchiveDamaged("it was erased: what is left is its record, and the manifest that says by whom and why")
     dossier = read_dossier(store, holding)
     record = dossier.record
     if dossier.faults or record is None:

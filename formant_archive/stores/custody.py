@@ -6,6 +6,7 @@ rights its role has by mistake.
 
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -15,7 +16,7 @@ from formant_archive.errors import StoreRefused
 from formant_archive.stores import NO_TERMS, Store, Terms, open_store
 from formant_archive.stores.contract import check_key
 from formant_archive.stores.directory import DirectoryStore
-from formant_archive.stores.s3 import S3Store
+from formant_archive.stores.s3 import NEVER_LOCKED, S3Store
 
 
 class Custody(Store, Protocol):
@@ -33,6 +34,10 @@ class Custody(Store, Protocol):
             ObjectMissing: Nothing is stored under the key.
             StoreRefused: The store denies it.
         """
+        ...
+
+    def bond(self, key: str, now: datetime, *, bypass: bool = False) -> str | None:
+        """Say what forbids to remove an object, as words that follow "is"; None where nothing is known to."""
         ...
 
     def erase(self, key: str, *, bypass: bool = False) -> int:
@@ -56,6 +61,26 @@ class S3Custody(S3Store):
     def release(self, key: str) -> None:
         """End an object's legal hold; see `Custody.release`."""
         self._set_hold(key, "OFF")
+
+    def bond(self, key: str, now: datetime, *, bypass: bool = False) -> str | None:
+        """Say what forbids to remove the newest version; see `Custody.bond`."""
+        check_key(key)
+        if self._holds(key):
+            return "under a legal hold that the chain does not name: see who placed it"
+        lock = self._locked(key)
+        if lock is None or lock.until <= now or (bypass and lock.mode == "GOVERNANCE"):
+            return None
+        return f"locked until {lock.until:%Y-%m-%d} ({lock.mode})"
+
+    def _holds(self, key: str) -> bool:
+        with self._plainly("s3:GetObjectLegalHold"):
+            try:
+                found = self._client.get_object_legal_hold(Bucket=self._bucket, Key=self._base + key)
+            except ClientError as error:
+                if error.response["Error"].get("Code") in NEVER_LOCKED:
+                    return False
+                raise
+        return found["LegalHold"].get("Status") == "ON"
 
     def erase(self, key: str, *, bypass: bool = False) -> int:
         """Remove every version of an object; see `Custody.erase`."""
@@ -99,6 +124,11 @@ class DirectoryCustody(DirectoryStore):
     def release(self, key: str) -> None:
         """Do nothing: a folder keeps no holds; see `Custody.release`."""
         check_key(key)
+
+    def bond(self, key: str, now: datetime, *, bypass: bool = False) -> str | None:
+        """Give None: a folder keeps no holds and no locks; see `Custody.bond`."""
+        check_key(key)
+        return None
 
     def erase(self, key: str, *, bypass: bool = False) -> int:
         """Remove an object; see `Custody.erase`."""

@@ -115,7 +115,7 @@ _REFUSED = {
 }
 _NO_LOCKS = "the bucket has no Object Lock: use one that was made with it, or leave ARCHIVE_LOCK_MODE out"
 #: What a store says of an object without a lock, or of a bucket that knows none.
-_UNLOCKED = {"NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError", "InvalidRequest"}
+NEVER_LOCKED = {"NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError", "InvalidRequest"}
 _LISTING_HELPS = "; without s3:ListBucket a missing object is denied too"
 
 
@@ -261,7 +261,7 @@ class S3Store:
             try:
                 found = self._client.get_object_retention(Bucket=self._bucket, Key=self._base + key)["Retention"]
             except ClientError as error:
-                if _code(error) in _UNLOCKED:
+                if _code(error) in NEVER_LOCKED:
                     return None
                 raise
         if "Mode" not in found or "RetainUntilDate" not in found:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from formant_archive.errors import ObjectMissing, StoreError, StoreRefused
@@ -197,6 +198,11 @@ class MemoryCustody(MemoryStore):
         with self._call("release", key):
             self._found(key)
             self.held.discard(key)
+
+    def bond(self, key: str, now: datetime, *, bypass: bool = False) -> str | None:
+        lock = self.locks.get(key)
+        is_locked = lock is not None and lock.until > now and not (bypass and lock.mode == "GOVERNANCE")
+        return "held" if key in self.held else "locked" if is_locked else None
 
     def erase(self, key: str, *, bypass: bool = False) -> int:
         with self._call("erase", key):

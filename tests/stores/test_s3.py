@@ -520,7 +520,8 @@ def asking(
         return reply(200)
 
     on_request(client, "PutObject", take)
-    looks = answers(client, "HeadObject", reply(200, **answer))
+    headers: dict[str, Any] = dict(answer)
+    looks = answers(client, "HeadObject", reply(200, b"", **headers))
     return S3Store(bucket, "a", client, terms=ASKING), puts, looks
 
 
