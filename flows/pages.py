@@ -25,7 +25,7 @@ from tasks.conversations import (
     read_folders,
     seal_records,
 )
-from tasks.manifests import commit_manifest
+from tasks.manifests import commit_manifest, is_proved, prove_store
 from tasks.opaque import opaque
 
 #: Batches whose payloads are under way at once, so that memory does not grow with the backlog.
@@ -68,6 +68,7 @@ def archive_pages(run: Run, pages: Iterable[list[Pending]], tell: Callable[[], N
     in_flight: InFlight = deque()
     for wanted in batches(pages, tell):
         if work := select_unsettled(run, wanted):
+            prove(run)
             held = run.held(work)
             transcripts = archive_transcripts.submit(opaque(work), opaque(held))
             in_flight.append((work, transcripts, archive_recordings.submit(opaque(work), opaque(held))))
@@ -122,6 +123,13 @@ def answers(future: Answers, work: list[Pending]) -> list[Answer]:
     return [Answer(failure=Failure(reason="unavailable", message=message))] * len(work)
 
 
+def prove(run: Run) -> None:
+    """Try the store before anything is stored in an empty archive, and after the API has taken the key."""
+    if not is_proved(run.head):
+        run.head = prove_store(opaque(run.head))
+
+
 def commit(run: Run, *, final: bool) -> None:
     """Write a manifest of what was done since the last one."""
+    prove(run)
     run.committed(commit_manifest(opaque(run.head), opaque(run.draft(datetime.now(UTC), final=final))))

@@ -50,15 +50,23 @@ def _put(store: Store, key: str, body: bytes) -> bool:
     return store.put(key, body, sha256=digest(body))
 
 
-def proved(store: Store, head: Head, examination: str, *, allow_unsafe: bool, each: Map) -> Head:
-    """Race the store before the first run of an archive, and note in the head how it did.
+def is_proved(head: Head, *, allow_unsafe: bool) -> bool:
+    """Whether there is nothing to race for: it was done, or the user lives with how it went.
 
-    Also where an earlier run found the store unsafe and the user does not allow that any more: it may be another now.
+    Not where an earlier run found the store unsafe and the user does not allow that any more: it may be another now.
+    """
+    if head.manifest is None or head.race is not None:
+        return head.race is not None
+    return allow_unsafe or not head.manifest.unsafe_store
+
+
+def proved(store: Store, head: Head, examination: str, *, allow_unsafe: bool, each: Map) -> Head:
+    """Race the store before anything is stored in an empty archive, and note in the head how it did.
 
     Raises:
         UnsafeStore: It lost, and the user has not said that this is to be lived with.
     """
-    if head.manifest is not None and (allow_unsafe or not head.manifest.unsafe_store):
+    if is_proved(head, allow_unsafe=allow_unsafe):
         return head
     note = race(store, examination, each=each)
     if note.lost and not allow_unsafe:
