@@ -122,6 +122,21 @@ def test_a_first_run_asks_twice_for_each_conversation_and_once_for_each_page(
     assert sim.count() <= 2 * len(completed(sim)) + rows / 100 + 2
 
 
+def test_the_bounds_hold_for_a_list_of_a_hundred_thousand_rows(clock: Clock, store: MemoryStore) -> None:
+    sim = simulator(clock, 100_000, completed=0.001, spread_hours=20_000)
+    archive(client_of(sim, clock), store, clock)
+    assert sim.count() <= 2 * len(completed(sim)) + 1000 + 2
+    assert settled(store) == completed(sim)
+    sim.forget_requests()
+
+    clock.go(minutes=15)
+    archive(client_of(sim, clock), store, clock)
+
+    horizon = max(one.start_timestamp or 0 for one in sim.conversations) - 6 * 3600 * 1000
+    in_overlap = sum((one.start_timestamp or 0) >= horizon for one in sim.conversations)
+    assert sim.count("list") == sim.count() <= 2 + in_overlap / 100
+
+
 @pytest.mark.parametrize("hours", [1, 12, 72, 1000])
 def test_a_run_with_nothing_new_asks_for_the_pages_of_the_overlap_only(
     hours: float, clock: Clock, store: MemoryStore
