@@ -21,6 +21,8 @@ Json = dict[str, Any]
 
 MANIFEST = re.compile(r"manifests/([0-9]{20})\.json")
 PART = re.compile(r"manifests/parts/([0-9a-f]{64})\.jsonl\.gz")
+#: What races for a key leave: one for each run that began before a first manifest was committed.
+PROBE = re.compile(r"doctor/[0-9a-f-]{36}/race-[0-9]{4}")
 RECORD = re.compile(r"(conversations/agent_id=[^/]+/date=[^/]+/[^/]+/)record(\.2)?\.json")
 PAYLOADS = {"conversation": "conversation.json", "recording": "recording.wav"}
 NAMED = ("archived", "archived_without_recording", "gone", "adopted")
@@ -91,7 +93,7 @@ class Auditor:
         for key in self._files:
             place, _, name = key.rpartition("/")
             known = place + "/" in self._truth and name in {*PAYLOADS.values(), "record.json"}
-            if not (known or MANIFEST.fullmatch(key) or PART.fullmatch(key)):
+            if not (known or MANIFEST.fullmatch(key) or PART.fullmatch(key) or PROBE.fullmatch(key)):
                 self._wrong(f"{key} is nothing that the archive should hold")
 
     def _audit_payloads(self) -> None:
