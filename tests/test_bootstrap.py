@@ -30,7 +30,7 @@ KEY, NEW_KEY = "bootstrap-key-51c07be34a68", "bootstrap-key-after-rotation"
 WORDS = "words of a message"
 PREFIXES = ("PREFECT_", "FORMANT_", "ARCHIVE_")
 #: Seconds that a server on a busy machine may take for anything here.
-PATIENCE = 90.0
+PATIENCE = 150.0
 #: The least that Prefect takes.
 SOON = ("--fresh-minutes", "0.17", "--lost-minutes", "0.17", "--pending-minutes", "0.17")
 NAMES = (
@@ -42,7 +42,7 @@ NAMES = (
     "run stuck in Pending",
 )
 UI = "http://ui.invalid"
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @dataclass(frozen=True)
@@ -317,11 +317,20 @@ def test_what_is_wrong_is_one_line_and_exit_code_2_before_anybody_is_asked(
 
 
 def test_failed_run_is_told_with_a_link_and_without_its_message(made: Made, altered: Altered) -> None:
-    run = made.server.fail_a_run("audit-archive")
-    wait_until(lambda: made.hook.heard(run["name"]), "the alarm arrives")
+    failed = list[tuple[str, Json]]()
+    for flow in ("audit-archive", "archive-conversations", "backfill-agents"):
+        # More than one: on SQLite Prefect's services lock each other out, and an automation can miss an event.
+        failed.append((flow, made.server.fail_a_run(flow)))
+        deadline = time.monotonic() + PATIENCE / 2
+        while not (told := [one for one in failed if made.hook.heard(one[1]["name"])]) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        if told:
+            break
 
+    assert told, "no alarm has arrived"
+    [(flow, run), *_] = told
     (text,) = made.hook.heard(run["name"])
-    assert text == f"formant-archive: {run['name']} of audit-archive is Failed {UI}/runs/flow-run/{run['id']}"
+    assert text == f"formant-archive: {run['name']} of {flow} is Failed {UI}/runs/flow-run/{run['id']}"
 
 
 def test_no_completed_run_is_told(made: Made, altered: Altered) -> None:
