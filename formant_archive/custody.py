@@ -241,15 +241,7 @@ class Custodian:
             self._store,
             self.head,
             kind="hold",
-            run=RunNote(
-                id=self._run_id,
-                part=1,
-                flow=act,
-                version=self._version,
-                parameters={},
-                started_at=self._now,
-                committed_at=self._now,
-            ),
+            run=act_note(act, run_id=self._run_id, version=self._version, now=self._now),
             change=change,
             which=which,
             retention=self._retention,
@@ -260,6 +252,11 @@ class Custodian:
 
 def _end(retention: Retention | None) -> float:
     return retention.until.timestamp() if retention else 0
+
+
+def act_note(act: str, *, run_id: str, version: str, now: datetime) -> RunNote:
+    """Say which command commits an act."""
+    return RunNote(id=run_id, part=1, flow=act, version=version, parameters={}, started_at=now, committed_at=now)
 
 
 def commit_act(

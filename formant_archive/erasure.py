@@ -14,10 +14,10 @@ from datetime import datetime
 
 from formant_archive import keys
 from formant_archive.catalogue import Catalogue, Selection
-from formant_archive.custody import Tell, commit_act
+from formant_archive.custody import Tell, act_note, commit_act
 from formant_archive.errors import StoreRefused, UsageError
 from formant_archive.ledger import read_head
-from formant_archive.manifest import Act, RunNote
+from formant_archive.manifest import Act
 from formant_archive.records import Erased, Retention
 from formant_archive.register import Map
 from formant_archive.stores.custody import Custody
@@ -138,21 +138,12 @@ class Eraser:
             return Refusal(one.conversation_id, str(fault))
 
     def _commit(self, news: dict[str, Erased], reason: str, legal_basis: str) -> int:
-        run = RunNote(
-            id=self._run_id,
-            part=1,
-            flow="erase",
-            version=self._version,
-            parameters={},
-            started_at=self._now,
-            committed_at=self._now,
-        )
         said = {"act": "erase", "by": self._by, "reason": reason, "legal_basis": legal_basis}
         self._head = commit_act(
             self._store,
             self._head,
             kind="erasure",
-            run=run,
+            run=act_note("erase", run_id=self._run_id, version=self._version, now=self._now),
             change=Act(erased=news),
             which=news,
             retention=self._retention,

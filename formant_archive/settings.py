@@ -95,6 +95,15 @@ class Settings(BaseSettings):
         )
 
     @property
+    def terms(self) -> dict[str, Any]:
+        """What is asked of a bucket for every object, by the names of `stores.Terms`."""
+        return {
+            "kms_key_id": self.archive_kms_key_id,
+            "bucket_key": self.archive_bucket_key,
+            "storage_class": self.archive_storage_class,
+        }
+
+    @property
     def keeping(self) -> Keeping | None:
         """How long objects are locked; None where no lock was asked for.
 

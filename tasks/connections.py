@@ -15,7 +15,7 @@ from prefect.blocks.system import Secret
 from formant_archive.client import FormantClient
 from formant_archive.errors import UsageError
 from formant_archive.settings import Settings, current_settings
-from formant_archive.stores import NO_TERMS, Store, Terms, open_store
+from formant_archive.stores import Store, Terms, open_store
 
 #: The Prefect block that holds the API key where the environment does not.
 API_KEY_BLOCK = "formant-api-key"
@@ -93,14 +93,7 @@ def _store(settings: Settings) -> Store:
 
 
 def _opened(settings: Settings) -> Store:
-    terms = Terms(
-        kms_key_id=settings.archive_kms_key_id,
-        bucket_key=settings.archive_bucket_key,
-        storage_class=settings.archive_storage_class,
-    )
-    # A key's bucket key alone asks for nothing.
-    terms = terms if terms.kms_key_id or terms.storage_class else NO_TERMS
-    return open_store(settings.archive_url, locks=settings.keeping is not None, terms=terms)
+    return open_store(settings.archive_url, locks=settings.keeping is not None, terms=Terms(**settings.terms))
 
 
 def api_key(settings: Settings) -> str:

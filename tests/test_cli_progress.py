@@ -19,7 +19,6 @@ with cli.ProgressLines() as lines:
     log.info("plan 7", extra={"progress": True, "stays": True})
     for percent in (0, 50, 50):
         log.info(f"{percent} of 100 done, [bold]" + 200 * "x", extra={"progress": True, "percent": percent})
-        lines._bar.refresh()
 cli.end("all done", 0)
 """
 

@@ -187,7 +187,8 @@ class ProgressLines(logging.Handler):
         self._last = line
         if err.is_interactive and not getattr(record, "stays", False):
             percent = getattr(record, "percent", None)
-            self._bar.update(self._task, description=line, completed=percent, total=None if percent is None else 100)
+            total = None if percent is None else 100
+            self._bar.update(self._task, description=line, completed=percent, total=total, refresh=True)
         else:
             err.print(line, markup=False)
 

@@ -21,7 +21,7 @@ from formant_archive.custody import Custodian, Done
 from formant_archive.erasure import Eraser
 from formant_archive.errors import UsageError
 from formant_archive.settings import Settings, load_settings
-from formant_archive.stores import NO_TERMS, Terms
+from formant_archive.stores import Terms
 from formant_archive.stores.custody import Custody, open_custody
 
 By = Annotated[str | None, Parameter(help="Who acts, as the archive is to say; by default the user of this machine.")]
@@ -72,8 +72,7 @@ def eraser(archive_url: str | None, by: str | None, *, bypass: bool) -> Iterator
 def _opened(archive_url: str | None, by: str | None) -> Iterator[tuple[Custody, Catalogue, Settings, dict[str, Any]]]:
     name = acting(by)
     settings = load_settings(archive_url=archive_url)
-    terms = Terms(kms_key_id=settings.archive_kms_key_id, bucket_key=settings.archive_bucket_key)
-    store = open_custody(settings.archive_url, terms=terms if terms.kms_key_id else NO_TERMS)
+    store = open_custody(settings.archive_url, terms=Terms(**settings.terms))
     now = datetime.now(UTC)
     retention = settings.policy.longest_retention(now) if store.keeps_holds else None
     with closing(read_catalogue(store, abreast)) as catalogue, err.status("reading the archive") as shown:

@@ -15,7 +15,7 @@ from formant_archive.doctor import Check, exit_code, pipeline, source, storage
 from formant_archive.doctor.check import failure, ok
 from formant_archive.errors import ArchiveError
 from formant_archive.settings import PrefectSettings, Settings, load_settings
-from formant_archive.stores import NO_TERMS, Store, Terms, open_bucket, open_store
+from formant_archive.stores import Store, Terms, open_bucket, open_store
 
 STYLES = {"ok": "green", "warning": "yellow", "failure": "red", "skipped": "dim"}
 
@@ -71,12 +71,7 @@ def examined(archive_url: str | None, *, rounds: int, probe_lock: bool) -> Itera
 
 def _opened(settings: Settings) -> Store:
     """Open the store with all that the settings ask of it: what it makes of an encryption is read back."""
-    terms = Terms(
-        kms_key_id=settings.archive_kms_key_id,
-        bucket_key=settings.archive_bucket_key,
-        storage_class=settings.archive_storage_class,
-    )
-    terms = terms if terms.kms_key_id or terms.storage_class else NO_TERMS
+    terms = Terms(**settings.terms)
     locks = settings.keeping is not None
     return open_bucket(settings.archive_url, terms=terms) or open_store(settings.archive_url, locks=locks, terms=terms)
 

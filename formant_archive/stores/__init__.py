@@ -73,7 +73,7 @@ def open_store(url: str, *, locks: bool = False, terms: Terms = NO_TERMS) -> Sto
         return _bucket(rest, terms)
     if locks:
         raise UsageError("ARCHIVE_LOCK_MODE: a folder cannot lock: use a bucket, s3://…, or leave it out")
-    if terms != NO_TERMS:
+    if terms.ask:
         raise UsageError("ARCHIVE_KMS_KEY_ID and ARCHIVE_STORAGE_CLASS are for a bucket, s3://…: leave them out")
     if separator and scheme.lower() == "file":
         return _directory(_local_path(rest))

@@ -59,6 +59,11 @@ class Terms(BaseModel, frozen=True):
     bucket_key: bool = True
     storage_class: Literal["STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR"] | None = None
 
+    @property
+    def ask(self) -> bool:
+        """Whether anything is asked: a bucket key alone, without a key, asks for nothing."""
+        return bool(self.kms_key_id or self.storage_class)
+
 
 #: Nothing is asked.
 NO_TERMS = Terms()
