@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -15,7 +14,6 @@ from cyclopts import Parameter
 from formant_archive import __version__
 from formant_archive.catalogue import Catalogue, Selection, read_catalogue
 from formant_archive.cli import err, out
-from formant_archive.cli.selection import read_ids
 from formant_archive.crew import abreast
 from formant_archive.custody import Custodian, Done
 from formant_archive.erasure import Eraser
@@ -47,11 +45,6 @@ def acting(by: str | None) -> str:
         with suppress(OSError, KeyError):
             by = getpass.getuser()
     return said(by or "", "--by")
-
-
-def chosen(ids: tuple[str, ...], ids_from: Path | None) -> frozenset[str] | None:
-    """Give the ids that were named, on the line and in a file; None where there are none."""
-    return frozenset(ids) | read_ids(ids_from) if ids or ids_from else None
 
 
 @contextmanager

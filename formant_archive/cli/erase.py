@@ -6,10 +6,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from formant_archive.catalogue import Selection
-from formant_archive.cli import AgentId, ArchiveUrl, Json, Since, Until, epoch, err, harmless, out
-from formant_archive.cli.custodian import By, chosen, eraser, said
-from formant_archive.cli.selection import Everything, IdsFrom, Status, WithOutcome, check_selection
+from formant_archive.cli import ArchiveUrl, Json, err, harmless, out
+from formant_archive.cli.custodian import By, eraser, said
+from formant_archive.cli.selection import NOTHING, Which
 from formant_archive.erasure import Erasure
 
 Reason = Annotated[str, Parameter(help="Why; it stays in the archive: no names, no numbers.")]
@@ -23,28 +22,14 @@ def run_erase(
     *ids: Annotated[str, Parameter(help="These conversations.")],
     reason: Reason,
     legal_basis: LegalBasis,
-    ids_from: IdsFrom = None,
-    agent_id: AgentId = None,
-    since: Since = None,
-    until: Until = None,
-    status: Status = None,
-    outcome: WithOutcome = None,
-    everything: Everything = False,
+    which: Which = NOTHING,
     bypass_governance: Bypass = False,
     by: By = None,
     archive_url: ArchiveUrl = None,
     as_json: Json = False,
 ) -> int:
     """Remove transcripts and recordings for good, where no lock and no hold forbids it. The records stay."""
-    selection = Selection(
-        ids=chosen(ids, ids_from),
-        agent_id=agent_id,
-        since=epoch(since),
-        until=epoch(until),
-        status=status,
-        outcome=outcome,
-    )
-    check_selection(selection, everything=everything)
+    selection = which.checked(ids)
     why, basis = said(reason, "--reason"), said(legal_basis, "--legal-basis")
     with eraser(archive_url, by, bypass=bypass_governance) as somebody:
         done = somebody.erase(selection, reason=why, legal_basis=basis)

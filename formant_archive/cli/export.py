@@ -13,8 +13,8 @@ from cyclopts import Parameter
 
 from formant_archive import __version__, keys
 from formant_archive.catalogue import Catalogue, Selection, read_catalogue
-from formant_archive.cli import AgentId, ArchiveUrl, Json, Since, Until, epoch, err, out
-from formant_archive.cli.selection import Everything, Ids, IdsFrom, Status, WithOutcome, check_selection, read_ids
+from formant_archive.cli import ArchiveUrl, Json, err, out
+from formant_archive.cli.selection import NOTHING, Ids, Which
 from formant_archive.crew import abreast
 from formant_archive.errors import UsageError
 from formant_archive.export.bag import Tell, write_bag
@@ -44,13 +44,7 @@ def run_export(
     ids: Ids = (),
     *,
     to: To,
-    ids_from: IdsFrom = None,
-    agent_id: AgentId = None,
-    since: Since = None,
-    until: Until = None,
-    status: Status = None,
-    outcome: WithOutcome = None,
-    everything: Everything = False,
+    which: Which = NOTHING,
     as_format: AsFormat = "bag",
     recordings_at: RecordingsAt = None,
     as_zip: Zip = False,
@@ -58,15 +52,7 @@ def run_export(
     as_json: Json = False,
 ) -> int:
     """Hand over conversations: as a BagIt bag with an index.html to open, or as vCons."""
-    selection = Selection(
-        ids=frozenset(ids) | read_ids(ids_from) if ids or ids_from else None,
-        agent_id=agent_id,
-        since=epoch(since),
-        until=epoch(until),
-        status=status,
-        outcome=outcome,
-    )
-    check_selection(selection, everything=everything)
+    selection = which.checked(ids)
     if recordings_at is not None and as_format != "vcon":
         raise UsageError("--recordings-at is for --format vcon: a bag holds the recordings")
     target = (zip_name(to) if as_zip else to).absolute()

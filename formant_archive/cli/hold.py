@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from formant_archive.catalogue import EVERYTHING, Selection
-from formant_archive.cli import AgentId, ArchiveUrl, Json, Since, Until, epoch, harmless, out
-from formant_archive.cli.custodian import By, chosen, custodian, tell
-from formant_archive.cli.selection import Everything, IdsFrom, Status, WithOutcome, check_selection
+from formant_archive.cli import ArchiveUrl, Json, harmless, out
+from formant_archive.cli.custodian import By, custodian, tell
+from formant_archive.cli.selection import NOTHING, Which
 from formant_archive.custody import check_case
 from formant_archive.errors import UsageError
 from formant_archive.ledger import read_head
@@ -25,13 +25,7 @@ def run_hold(
     /,
     *ids: Annotated[str, Parameter(help="These conversations.")],
     case: Case = None,
-    ids_from: IdsFrom = None,
-    agent_id: AgentId = None,
-    since: Since = None,
-    until: Until = None,
-    status: Status = None,
-    outcome: WithOutcome = None,
-    everything: Everything = False,
+    which: Which = NOTHING,
     by: By = None,
     archive_url: ArchiveUrl = None,
     as_json: Json = False,
@@ -41,21 +35,14 @@ def run_hold(
     Placing again changes nothing and makes good what an interrupted command left. `release` without a selection ends
     the whole case.
     """
-    selection = Selection(
-        ids=chosen(ids, ids_from),
-        agent_id=agent_id,
-        since=epoch(since),
-        until=epoch(until),
-        status=status,
-        outcome=outcome,
-    )
+    selection = which.selection(ids)
     if deed == "list":
         return list_holds(archive_url, case, selection, as_json=as_json)
     if case is None:
         raise UsageError("--case is needed: the name under which the hold is placed and released")
     check_case(case)
-    if deed == "place" or everything:
-        check_selection(selection, everything=everything)
+    if deed == "place" or which.everything:
+        selection = which.checked(ids)
     with custodian(archive_url, by) as (officer, store, _):
         if deed == "place":
             done = officer.place(case, selection)

@@ -78,21 +78,9 @@ def run_list(
 
 def select_pending(head: Head, selection: Selection) -> list[Pending]:
     """Give what the newest manifest waits for, of a selection, in the order of the catalogue."""
-    found = [one for one in head.state.pending.values() if is_selected(one, selection)]
+    found = [one for one in head.state.pending.values() if selection.takes(one)]
     return sorted(
         found, key=lambda one: (one.start_timestamp is None, -(one.start_timestamp or 0), one.conversation_id)
-    )
-
-
-def is_selected(one: Pending, selection: Selection) -> bool:
-    """Whether a pending conversation is of a selection, by the rules of the catalogue."""
-    agent = "unknown" if one.agent_id is None else str(one.agent_id)
-    start, since, until = one.start_timestamp, selection.since, selection.until
-    return (
-        (selection.agent_id is None or agent == str(selection.agent_id))
-        and (since is None or (start is not None and start >= since))
-        and (until is None or (start is not None and start < until))
-        and (selection.status is None or one.status == selection.status)
     )
 
 

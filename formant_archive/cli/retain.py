@@ -5,10 +5,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from formant_archive.catalogue import Selection
-from formant_archive.cli import AgentId, ArchiveUrl, Json, Since, Until, epoch
-from formant_archive.cli.custodian import By, chosen, custodian, tell
-from formant_archive.cli.selection import Everything, IdsFrom, Status, WithOutcome, check_selection
+from formant_archive.cli import ArchiveUrl, Json
+from formant_archive.cli.custodian import By, custodian, tell
+from formant_archive.cli.selection import NOTHING, Which
 from formant_archive.errors import UsageError
 
 ExtendTo = Annotated[datetime, Parameter(help="Locked at least until then; a day or a time, UTC.")]
@@ -19,27 +18,13 @@ def run_retain(
     *ids: Annotated[str, Parameter(help="These conversations.")],
     extend_to: ExtendTo,
     mode: AsMode = None,
-    ids_from: IdsFrom = None,
-    agent_id: AgentId = None,
-    since: Since = None,
-    until: Until = None,
-    status: Status = None,
-    outcome: WithOutcome = None,
-    everything: Everything = False,
+    which: Which = NOTHING,
     by: By = None,
     archive_url: ArchiveUrl = None,
     as_json: Json = False,
 ) -> int:
     """Lock conversations until a later time, with the manifests that prove them. A lock is never shortened."""
-    selection = Selection(
-        ids=chosen(ids, ids_from),
-        agent_id=agent_id,
-        since=epoch(since),
-        until=epoch(until),
-        status=status,
-        outcome=outcome,
-    )
-    check_selection(selection, everything=everything)
+    selection = which.checked(ids)
     end = (extend_to if extend_to.tzinfo else extend_to.replace(tzinfo=UTC)).replace(microsecond=0)
     with custodian(archive_url, by) as (officer, store, settings):
         cap = settings.archive_retention_cap_days
