@@ -42,7 +42,8 @@ class Summary:
         if without := counts["archived_without_recording"]:
             parts[-1] += f" ({without:,} without a recording)"
         parts += [f"{counts[name]:,} {name.replace('_', ' ')}" for name in ("adopted", "gone") if counts[name]]
-        parts += [f"{counts[name]:,} {name.replace('_', ' ')}" for name in ("already_settled", "pending")]
+        said = ("already_settled", *(name for name in ("other_status", "outside") if counts[name]), "pending")
+        parts += [f"{counts[name]:,} {name.replace('_', ' ')}" for name in said]
         if counts["failed"]:
             parts.append(f"{counts['failed']:,} failed (tried again by the next run)")
         if not self.complete:

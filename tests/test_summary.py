@@ -48,6 +48,8 @@ def test_a_conversation_that_was_gone_is_not_called_archived() -> None:
     [
         ({"adopted": 2}, "2 adopted"),
         ({"already_settled": 2}, "2 already settled"),
+        ({"other_status": 2}, "2 other status"),
+        ({"outside": 2}, "2 outside"),
         ({"pending": 2}, "2 pending"),
         ({"failed": 2}, "2 failed (tried again by the next run)"),
     ],
