@@ -11,7 +11,9 @@ import sys
 
 from cyclopts import App
 
-from benchmarks.stage import ROOT
+from benchmarks.stage import ROOT, limited
+
+HOUR = 3600
 
 app = App(name="python -m benchmarks", help=__doc__, help_format="plaintext", version_flags=())
 
@@ -25,11 +27,26 @@ def main(*, conversations: int = 2000, rounds: int = 3, keep: bool = True) -> No
         rounds: How often each is measured, where medians are taken.
         keep: Write the results into benchmarks/results.json and docs/; otherwise they are only shown.
     """
-    for name, *options in parts(conversations, rounds):
-        command = [f"benchmarks.{name}", *options, *["--keep"] * keep]
-        print(f"\npython -m {' '.join(command)}", flush=True)
-        if code := subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=False).returncode:
-            sys.exit(f"benchmarks.{name} ended with exit code {code}, see above")
+    with limited(HOUR):
+        for name, *options in parts(conversations, rounds):
+            run(f"benchmarks.{name}", *options, *["--keep"] * keep)
+
+
+def run(module: str, *options: str) -> None:
+    """Run one command.
+
+    Raises:
+        SystemExit: It failed.
+    """
+    print(f"\npython -m {' '.join([module, *options])}", flush=True)
+    with subprocess.Popen([sys.executable, "-m", module, *options], cwd=ROOT) as part:
+        try:
+            code = part.wait()
+        finally:
+            # Told to end, it ends what it has started.
+            part.terminate()
+    if code:
+        sys.exit(f"{module} ended with exit code {code}, see above")
 
 
 def parts(conversations: int, rounds: int) -> list[list[str]]:
