@@ -28,6 +28,7 @@ format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Some ten minutes on a quiet machine; writes benchmarks/results.json, the tables of docs/performance.md, and its plot.
 bench: install
 	$(BIN)/python -m benchmarks
 

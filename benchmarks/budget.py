@@ -8,7 +8,6 @@ whole windows after the first, in which everything starts.
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -26,7 +25,7 @@ from cyclopts import App
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.stage import ROOT, prefect_server, stop
+from benchmarks.stage import PATIENCE, ROOT, finish, limited, prefect_server, stop
 from formant_archive.simulator import Simulator
 from formant_archive.simulator.serving import on_port
 
@@ -161,44 +160,45 @@ class Scene:
         while len(self.windows()) < number:
             time.sleep(0.2)
 
+    def run(self, *arguments: str) -> str:
+        """Run something to its end; give what it said."""
+        return finish([sys.executable, "-m", *arguments], self._folder, self._environment)
+
     def plan(self, shard_size: int) -> str:
         """Make a plan; give its id."""
-        command = [sys.executable, "-m", "benchmarks.budget", "plan", str(shard_size)]
-        made = subprocess.run(
-            command, cwd=self._folder, env=self._environment, stdout=subprocess.PIPE, text=True, check=True
-        )
-        return made.stdout.splitlines()[-1]
+        return self.run("benchmarks.budget", "plan", str(shard_size)).splitlines()[-1]
 
-    def run(self, *arguments: str) -> None:
-        """Run something to its end."""
-        subprocess.run(
-            [sys.executable, "-m", *arguments], cwd=self._folder, env=self._environment, capture_output=True, check=True
-        )
+    def settled(self) -> int:
+        """Count the conversations that have a record."""
+        return sum(1 for _ in Path(self._environment["ARCHIVE_URL"]).rglob("record.json"))
 
     @contextmanager
-    def working(self, name: str, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
-        """Have a process work in the background; it is stopped in the end, however far it is."""
-        with (self._folder / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(
+    def working(self, name: str, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+        """Have a process work in the background, to talk with; it is stopped in the end, however far it is."""
+        with (
+            (self._folder / f"{name}.log").open("wb") as log,
+            subprocess.Popen(
                 [sys.executable, "-m", *arguments],
                 cwd=self._folder,
                 env=self._environment,
-                stdout=log,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
                 stderr=log,
+                text=True,
                 start_new_session=True,
-            )
-        try:
-            yield process
-        finally:
-            stop(process)
+            ) as process,
+        ):
+            try:
+                yield process
+            finally:
+                stop(process)
 
 
 @contextmanager
-def scene(conversations: int, limit: int, seconds: float, latency: int) -> Iterator[Scene]:
+def scene(conversations: int, limit: int, seconds: float, latency: int, patience: int = PATIENCE) -> Iterator[Scene]:
     """Set everything up, and take it down again."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     ours = ("ARCHIVE_", "FORMANT_", "PREFECT_")
-    with TemporaryDirectory(prefix="formant-archive-benchmark-") as name, ExitStack() as parts:
+    with limited(patience), TemporaryDirectory(prefix="formant-archive-benchmark-") as name, ExitStack() as parts:
         folder = Path(name)
         environment = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
         environment |= {
@@ -234,7 +234,8 @@ def measure(processes: int, limit: int, seconds: float, latency: int, windows: i
     """
     conversations = round(MARGIN * (windows + 2) * limit / 2)
     shards = SHARDS * processes
-    with scene(conversations, limit, seconds, latency) as stage, ExitStack() as working:
+    patience = PATIENCE + round(2 * windows * seconds)
+    with scene(conversations, limit, seconds, latency, patience) as stage, ExitStack() as working:
         # What is older is the backfill's: the scheduled run that is measured only looks for what is new.
         stage.run("flows.archive", "--since", f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}")
         plan_id = stage.plan(-(-conversations // shards))
@@ -266,7 +267,7 @@ def measure(processes: int, limit: int, seconds: float, latency: int, windows: i
     )
 
 
-def watch(process: "subprocess.Popen[bytes]") -> list[float]:
+def watch(process: "subprocess.Popen[str]") -> list[float]:
     """Give a list to which its end is added."""
     ended: list[float] = []
 

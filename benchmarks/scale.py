@@ -11,12 +11,15 @@ from statistics import mean
 
 from cyclopts import App
 
-from benchmarks.__main__ import say, verdict
 from benchmarks.measure import Measure
+from benchmarks.results import verdict
+from benchmarks.speed import say
 from benchmarks.stage import set_up
 
 #: The goals: MB of memory, and how much more time a conversation may take among many than among few.
 MEMORY, LISTING_MEMORY, SLOWER = 300, 250, 1.2
+#: Seconds that each may take.
+PATIENCE = 4 * 3600
 
 app = App(name="python -m benchmarks.scale", help=__doc__, help_format="plaintext", version_flags=())
 
@@ -32,19 +35,19 @@ def main(*, few: int = 5_000, many: int = 100_000, rows: int = 1_000_000) -> Non
     """
     if many:
         first, large, last = (backfill(count) for count in (few, many, few))
-        verdict(f"peak MB of a backfill of {many:,}", large.memory_mb, at_most=MEMORY)
+        print(verdict(f"peak MB of a backfill of {many:,}", large.memory_mb, at_most=MEMORY))
         slower = mean((first.rate, last.rate)) / large.rate
-        verdict(f"time for one of {many:,} / for one of {few:,}", slower, at_most=SLOWER)
+        print(verdict(f"time for one of {many:,} / for one of {few:,}", slower, at_most=SLOWER))
     if rows:
-        with set_up(rows, 0, served_by="rows") as stage:
+        with set_up(rows, 0, served_by="rows", patience=PATIENCE) as stage:
             listing = stage.measure("listing", rows)
         say(f"{rows:,} rows", "listing", listing)
-        verdict(f"peak MB of a listing of {rows:,}", listing.memory_mb, at_most=LISTING_MEMORY)
+        print(verdict(f"peak MB of a listing of {rows:,}", listing.memory_mb, at_most=LISTING_MEMORY))
 
 
 def backfill(conversations: int) -> Measure:
     """Measure a backfill."""
-    with set_up(conversations, 2) as stage:
+    with set_up(conversations, 2, patience=PATIENCE) as stage:
         found = stage.measure("backfill", conversations)
     say(f"{conversations:,} conversations", "backfill", found)
     return found

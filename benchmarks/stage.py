@@ -12,20 +12,22 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import httpx
 
 from benchmarks.measure import Measure
+from benchmarks.place import Opened, directory
 
 ROOT = Path(__file__).parents[1]
-#: Seconds that Prefect's server may take to start, and a contender to end.
-PATIENCE_SERVER, PATIENCE_CONTENDER = 90, 1800
-_OURS = ("ARCHIVE_", "FORMANT_", "PREFECT_")
+#: Seconds that Prefect's server may take to start, and a benchmark from the beginning of its stage to the end.
+PATIENCE_SERVER, PATIENCE = 90, 900
+_OURS = ("ARCHIVE_", "AWS_", "FORMANT_", "PREFECT_")
 
 
 @dataclass(frozen=True)
@@ -42,45 +44,56 @@ class Stage:
     environment: dict[str, str]
     kilobytes: int
 
-    def measure(self, contender: str, conversations: int) -> Measure:
-        """Let a contender work on an empty folder, in a fresh process.
+    def measure(
+        self, contender: str, conversations: int, opened: Opened = directory, under: Sequence[str] = ()
+    ) -> Measure:
+        """Let a contender work on an empty folder, or on another empty place, in a fresh process.
+
+        Args:
+            contender: A module of this package.
+            conversations: How many it takes.
+            opened: Makes the place.
+            under: A command that runs the contender's own, and watches it.
 
         Raises:
             SystemExit: It failed, or its archive does not hold everything.
         """
-        archive = self.folder / "archive"
-        with prefect_server(self.folder, self.environment) as url:
-            ended = self._run(contender, conversations, {"ARCHIVE_URL": str(archive), "PREFECT_API_URL": url})
-        if ended.returncode:
-            sys.exit(f"{ended.stderr}\n{contender} ended with exit code {ended.returncode}, see above")
-        if self.kilobytes:
-            self._check(archive, contender, conversations)
-        shutil.rmtree(archive)
-        return Measure(**json.loads(ended.stdout.splitlines()[-1]))
+        contending = ["-m", f"benchmarks.{contender}", str(time.time()), str(conversations)]
+        with opened(self.folder) as place, prefect_server(self.folder, self.environment) as url:
+            addresses = place.environment | {"PREFECT_API_URL": url}
+            said = finish([*under, sys.executable, *contending], self.folder, self.environment | addresses)
+            if self.kilobytes:
+                self._check(place.sizes(), contender, conversations)
+        # What watches it has words of its own.
+        measure = next(line for line in reversed(said.splitlines()) if line.startswith("{"))
+        return Measure(**json.loads(measure))
 
-    def _run(self, contender: str, conversations: int, addresses: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", f"benchmarks.{contender}", str(time.time()), str(conversations)],
-            cwd=self.folder,
-            env=self.environment | addresses,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_CONTENDER,
-            check=False,
-        )
-
-    def _check(self, archive: Path, contender: str, conversations: int) -> None:
-        bodies = sum(1 for _ in archive.rglob("conversation.json"))
-        recordings = sum(one.stat().st_size >= self.kilobytes * 1000 for one in archive.rglob("recording.wav"))
+    def _check(self, sizes: dict[str, int], contender: str, conversations: int) -> None:
+        bodies = sum(name.endswith("/conversation.json") for name in sizes)
+        least = self.kilobytes * 1000
+        recordings = sum(name.endswith("/recording.wav") and size >= least for name, size in sizes.items())
         if (bodies, recordings) != (conversations, conversations):
             sys.exit(f"{contender}: {bodies} bodies, {recordings} whole recordings, not {conversations} of each")
 
 
 @contextmanager
-def set_up(conversations: int, kilobytes: int, latency: int = 0, served_by: str = "api") -> Iterator[Stage]:
-    """Start a simulated API; stop it in the end, also when this process is told to end."""
+def limited(seconds: int = PATIENCE) -> Iterator[None]:
+    """Leave by an exception when told to end, or when time is up: whoever started something ends it then."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
-    with TemporaryDirectory(prefix="formant-archive-benchmark-") as name:
+    signal.signal(signal.SIGALRM, lambda *_: sys.exit(f"not done in {seconds} seconds"))
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
+@contextmanager
+def set_up(
+    conversations: int, kilobytes: int, latency: int = 0, served_by: str = "api", patience: int = PATIENCE
+) -> Iterator[Stage]:
+    """Start a simulated API; stop it in the end, also when this process is told to end, or when it took too long."""
+    with limited(patience), TemporaryDirectory(prefix="formant-archive-benchmark-") as name:
         folder = Path(name)
         environment = {key: value for key, value in os.environ.items() if not key.startswith(_OURS)}
         environment |= {
@@ -155,7 +168,32 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     sys.exit(f"{log.read_text()}\nPrefect's server did not start, see above")
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
+def finish(command: Sequence[str], folder: Path, environment: dict[str, str]) -> str:
+    """Run a command to its end, and end what it started and left; give what it said.
+
+    Raises:
+        SystemExit: It failed.
+    """
+    # A session of its own, so that all of it can be ended when time is up.
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            said, errors = process.communicate()
+        finally:
+            stop(process)
+    if process.returncode:
+        sys.exit(f"{errors}\n{' '.join(command)} ended with exit code {process.returncode}, see above")
+    return said
+
+
+def stop(process: subprocess.Popen[Any]) -> None:
     """End a process and all that it started."""
     for number in (signal.SIGINT, signal.SIGKILL):
         try:

@@ -192,7 +192,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             calls = {**CALLS, "now": time.time_ns() // 1_000_000, "api_key": KEY}
             api = processes.partner("api", "tests.stack.api", json.dumps(calls))
             parts.callback(api.end)
-            s3 = processes.partner("s3", "tests.stack.s3")
+            s3 = processes.partner("s3", "benchmarks.s3")
             parts.callback(s3.end)
             processes.environment |= {
                 "PREFECT_API_URL": prefect.url,
