@@ -117,9 +117,14 @@ class Holding:
 
 
 class Catalogue:
-    """Entries, searched from any thread, one at a time."""
+    """Entries, searched from any thread, one at a time.
+
+    Attributes:
+        sequence: Up to which manifest it was read by `read_catalogue`; 0 where there was none.
+    """
 
     def __init__(self) -> None:
+        self.sequence = 0
         self._database = sqlite3.connect("", check_same_thread=False, isolation_level=None)
         self._database.executescript(_TABLES)
         self._lock = Lock()
@@ -343,7 +348,7 @@ def read_catalogue(store: Store, each: Map = map) -> Catalogue:
         for part in manifest.entries:
             catalogue.add(sequence, (entry.line() for entry in read_part(store, part, Entry)))
 
-    last = last_sequence(store)
+    last = catalogue.sequence = last_sequence(store)
     for _ in each(add, range(1, last + 1)):
         pass
     return catalogue

@@ -121,7 +121,8 @@ class Custodian:
         self._store, self._catalogue, self._each, self._tell = store, catalogue, each, tell
         self._by, self._run_id, self._version, self._now = by, run_id, version, now
         self._retention = retention
-        self.head = read_head(store)
+        # As far as the catalogue goes: what a run has committed since is met when the act is committed.
+        self.head = read_head(store, catalogue.sequence)
         if self.head.manifest is None:
             raise UsageError("there is no archive yet: no run has committed anything there")
 
@@ -134,7 +135,7 @@ class Custodian:
         is_enforced = first is not None and self._held(first)
         before = self.head.sequence
         number = self._commit("place", Act(case=case, placed=new), new, case=case) if new else None
-        objects = self._all(lambda one: sum(map(self._held, one.keys)), selection, len(names))
+        objects = self._all(lambda one: sum(map(self._held, one.keys)), selection, names)
         objects += sum(map(self._held, self._overtaken(before, names)))
         return Done(len(names), objects, number, is_enforced, self._unknown(selection, names))
 
@@ -147,7 +148,7 @@ class Custodian:
         def let_go(one: Subject) -> int:
             return sum(self._released(custody, key) for key in one.keys) if one.conversation_id in free else 0
 
-        objects = self._all(let_go, selection, len(names))
+        objects = self._all(let_go, selection, names)
         number = self._commit("release", Act(case=case, released=over), over, case=case) if over else None
         return Done(len(names), objects, number, custody.keeps_holds, self._unknown(selection, names))
 
@@ -155,7 +156,7 @@ class Custodian:
         """Lock conversations at least until a time: their objects, and the manifests that prove them."""
         names = {one.conversation_id for one in self._subjects(selection)}
         lock = Lock(mode=mode, until=until)
-        objects = self._all(lambda one: sum(self._lengthened(key, lock) for key in one.keys), selection, len(names))
+        objects = self._all(lambda one: sum(self._lengthened(key, lock) for key in one.keys), selection, names)
         if not names:
             return Done(0, 0, None, is_enforced=True, unknown=self._unknown(selection, names))
         self._retention = max((self._retention, Retention(mode=mode, until=until)), key=_end)
@@ -213,13 +214,14 @@ class Custodian:
             return False
         return True
 
-    def _all(self, work: Callable[[Subject], int], selection: Selection, total: int) -> int:
-        """Work through a selection, a bounded number at a time."""
+    def _all(self, work: Callable[[Subject], int], selection: Selection, names: set[str]) -> int:
+        """Work through a selection, a bounded number at a time; what runs have added to it meanwhile is left out."""
         objects = 0
-        for number, count in enumerate(self._each(work, self._subjects(selection)), 1):
+        chosen = (one for one in self._subjects(selection) if one.conversation_id in names)
+        for number, count in enumerate(self._each(work, chosen), 1):
             objects += count
             if number % _NOW_AND_THEN == 0:
-                self._tell(f"{number:,} of {total:,} conversations, {objects:,} objects")
+                self._tell(f"{number:,} of {len(names):,} conversations, {objects:,} objects")
         return objects
 
     def _proof(self, selection: Selection) -> Iterator[str]:

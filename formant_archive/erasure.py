@@ -71,7 +71,7 @@ class Eraser:
         self._store, self._catalogue, self._each, self._tell = store, catalogue, each, tell
         self._by, self._run_id, self._version, self._now = by, run_id, version, now
         self._bypass, self._retention = bypass, retention
-        self._head = read_head(store)
+        self._head = read_head(store, catalogue.sequence)
         if self._head.manifest is None:
             raise UsageError("there is no archive yet: no run has committed anything there")
 

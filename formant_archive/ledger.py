@@ -5,7 +5,8 @@ the newest one is the whole state of the pipeline. Whoever finds the next number
 changes on it and takes the number after.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
 from uuid import UUID, uuid5
@@ -55,13 +56,14 @@ class Head:
         return self.manifest.sequence if self.manifest else 0
 
 
-def read_head(store: Store) -> Head:
-    """Find and read the newest manifest.
+def read_head(store: Store, sequence: int | None = None) -> Head:
+    """Find and read the newest manifest; or read one that was the newest, 0 being none.
 
     Raises:
         ArchiveDamaged: It, or a part that it names, is not what it should be.
     """
-    sequence = last_sequence(store)
+    if sequence is None:
+        sequence = last_sequence(store)
     if not sequence:
         return Head()
     head = read_manifest(store, sequence)
@@ -188,6 +190,7 @@ def commit(store: Store, head: Head, draft: Draft, *, allow_unsafe: bool = False
     """
     check_source(head, draft.source)
     known = head.state.holds.keys()
+    _hold_found(store, known, draft)
     entries = (write_part(store, draft.entries, draft.care),) if draft.entries else ()
     race = head.race
     while True:
@@ -213,18 +216,27 @@ def _check_holds(head: Head, draft: Draft) -> None:
         raise ArchiveError(f"{len(held)} of them came under a legal hold meanwhile: nothing was erased, try again")
 
 
+def _hold_found(store: Store, held: Set[str], draft: Draft) -> None:
+    """Bring under the hold what was stored before it by a run that died, and that this run has found."""
+    if held and draft.changes.act is None:
+        entries = map(Entry.model_validate_json, draft.entries)
+        _hold(store, held, (one for one in entries if one.outcome == "adopted"), draft)
+
+
 def _hold_late(store: Store, late: Set[str], draft: Draft) -> None:
     """Bring under a hold that was placed while the run went on what the run has stored of the held conversations."""
-    if not late or draft.changes.act is not None:
-        return
-    for entry in map(Entry.model_validate_json, draft.entries):
-        if entry.conversation_id in late:
-            for key in (entry.record_key, *(one.key for one in entry.objects)):
-                store.hold(key)
-    for name in late & draft.changes.pending.keys():
-        one = draft.changes.pending[name]
-        for receipt in filter(None, (one.conversation, one.recording)):
-            store.hold(receipt.key)
+    if late and draft.changes.act is None:
+        _hold(store, late, map(Entry.model_validate_json, draft.entries), draft)
+
+
+def _hold(store: Store, held: Set[str], entries: Iterable[Entry], draft: Draft) -> None:
+    pending = [one for name, one in draft.changes.pending.items() if name in held]
+    receipts = [one.key for each in pending for one in (each.conversation, each.recording) if one]
+    settled = [one for one in entries if one.conversation_id in held]
+    for key in (*receipts, *(key for one in settled for key in (one.record_key, *(each.key for each in one.objects)))):
+        # What is missing is `verify`'s to say: it must not keep a run from committing.
+        with suppress(ObjectMissing):
+            store.hold(key)
 
 
 def check_source(head: Head, source: str) -> None:

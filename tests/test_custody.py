@@ -22,7 +22,7 @@ from formant_archive.stores import Store
 from formant_archive.stores.custody import S3Custody
 from formant_archive.stores.directory import DirectoryStore
 from formant_archive.verify import Verification
-from tests.plain import Clock, archive, client_of, entries, manifests, pending
+from tests.plain import Between, Clock, Crash, archive, client_of, entries, manifests, pending
 from tests.stores.memory import MemoryCustody
 from tools import verify_archive
 
@@ -52,6 +52,10 @@ def these(*ids: str) -> Selection:
 def objects_of(store: Store, name: str) -> set[str]:
     found = [one for one in entries(store) if one.conversation_id == name]
     return {one.record_key for one in found} | {each.key for one in found for each in one.objects}
+
+
+def objects_of_all(store: Store) -> set[str]:
+    return {key for one in entries(store) for key in objects_of(store, one.conversation_id)}
 
 
 def codes(store: Store) -> list[str]:
@@ -189,6 +193,56 @@ def test_a_run_that_began_before_the_hold_brings_its_own_under_it(clock: Clock, 
     assert codes(store) == []
 
 
+def crash_at(step: str) -> Between:
+    def stop(at: str) -> None:
+        if at == step:
+            raise Crash
+
+    return stop
+
+
+def test_what_a_killed_run_had_sealed_before_the_hold_comes_under_it_when_it_is_adopted(clock: Clock) -> None:
+    sim, store, name = late(clock)
+    with pytest.raises(Crash):
+        archive(client_of(sim, clock), store, clock, between=crash_at("commit"))
+    officer(store, clock).place("case-1", these(name))
+    archive(client_of(sim, clock), store, clock)
+
+    assert [one.outcome for one in entries(store) if one.conversation_id == name] == ["adopted"]
+    assert store.held == objects_of(store, name)
+    assert codes(store) == []
+
+
+def test_what_a_killed_run_had_stored_before_the_hold_comes_under_it_while_the_rest_is_waited_for(clock: Clock) -> None:
+    sim, store = simulator(clock, in_progress=1), MemoryCustody()
+    archive(client_of(sim, clock), store, clock)
+    name = next(name for name, one in pending(store).items() if one.reason == "open")
+    clock.go(minutes=10)
+    sim.find(name).release()
+    sim.change(name, recording_comes="never")
+    with pytest.raises(Crash):
+        archive(client_of(sim, clock), store, clock, between=crash_at("commit"))
+    officer(store, clock).place("case-1", these(name))
+    archive(client_of(sim, clock), store, clock)
+
+    waiting = pending(store)[name]
+    assert waiting.conversation
+    assert store.held == {waiting.conversation.key}
+    assert codes(store) == []
+
+
+def test_an_adopted_conversation_whose_payload_is_lost_stops_no_run(clock: Clock) -> None:
+    sim, store, name = late(clock)
+    with pytest.raises(Crash):
+        archive(client_of(sim, clock), store, clock, between=crash_at("commit"))
+    officer(store, clock).place("case-1", these(name))
+    known = objects_of_all(store)
+    del store.objects[next(key for key in store.objects if key.endswith(keys.RECORDING) and key not in known)]
+    archive(client_of(sim, clock), store, clock)
+
+    assert codes(store) == ["P001"]
+
+
 def test_what_a_run_commits_while_the_officer_looks_comes_under_the_hold_too(clock: Clock) -> None:
     sim, store, name = late(clock)
     looking = officer(store, clock)
@@ -198,6 +252,33 @@ def test_what_a_run_commits_while_the_officer_looks_comes_under_the_hold_too(clo
     assert any(key.endswith(keys.RECORDING) for key in objects_of(store, name))
     assert store.held == objects_of(store, name)
     assert codes(store) == []
+
+
+def test_what_a_run_settles_after_the_catalogue_was_read_is_not_lost_to_the_officer(clock: Clock) -> None:
+    sim, store, name = late(clock)
+    catalogue = read_catalogue(store)
+    archive(client_of(sim, clock), store, clock)
+    late_officer = Custodian(store, catalogue, by="ben", run_id="act-late", version="test", now=clock())
+    done = late_officer.place("case-1", these(name))
+
+    assert done.unknown == ()
+    assert store.held == objects_of(store, name)
+    assert codes(store) == []
+
+
+def test_what_a_run_adds_while_the_officer_works_is_not_held_behind_the_chains_back(clock: Clock) -> None:
+    sim, store, _ = late(clock)
+    looking = officer(store, clock)
+    before = {one.conversation_id for one in entries(store)} | pending(store).keys()
+    sim.add(3, recording_comes="never", status="completed")
+    archive(client_of(sim, clock), store, clock)
+    looking.place("case-1", EVERYTHING)
+
+    assert pending(store).keys() - before
+    assert read_head(store).state.holds.keys() == before
+    assert {keys.folder_of(key) for key in store.held} == {
+        keys.folder_of(one.record_key) for one in entries(store) if one.conversation_id in before
+    }
 
 
 @pytest.mark.parametrize("place", range(6))
