@@ -147,6 +147,54 @@ def add_second_records(files: Files) -> None:
     rechained(files)
 
 
+def kept(seed: int = 3) -> Files:
+    """Make an archive where conversations are held, by one case or two, and others were erased."""
+    files = sound(seed)
+    add_custody(files)
+    return files
+
+
+def add_custody(files: Files) -> None:
+    """Place two holds, and erase: the payloads go, the records stay."""
+    folders = {entry["conversation_id"]: entry["record_key"].rpartition("/")[0] for *_, entry in entries(files)}
+    found = {name: [key for key in payloads(files) if key.startswith(f"{folders[name]}/")] for name in sorted(folders)}
+    one, two, *erased = [name for name, keys in found.items() if keys][:6]
+    act_on_top(files, "hold", [one, two], {"act": "place", "case": "case-1"}, holds=[held(one, 1), held(two, 1)])
+    act_on_top(files, "hold", [two], {"act": "place", "case": "case-2"}, holds=[held(one, 1), held(two, 1, 2)])
+    gone = [{"conversation_id": name, "keys": found[name]} for name in erased]
+    said = {"act": "erase", "reason": "asked to", "legal_basis": "GDPR 17(1)(b)"}
+    act_on_top(files, "erasure", erased, said, erased=gone)
+    for line in gone:
+        for key in line["keys"]:
+            del files[key]
+
+
+def held(name: str, *cases: int) -> Json:
+    return {"conversation_id": name, "cases": [f"case-{case}" for case in cases]}
+
+
+def act_on_top(files: Files, kind: str, which: list[str], said: Json, **lists: list[Json]) -> str:
+    """Put a manifest of an act of custody on top: nothing is listed, and all else is handed on."""
+
+    def acting(manifest: Json) -> None:
+        counts = dict.fromkeys(manifest["counts"], 0)
+        manifest.update(kind=kind, listing=None, entries=[], counts=counts, sequence=manifest["sequence"] + 1)
+        unsaid = dict.fromkeys(("case", "until", "reason", "legal_basis"))
+        named = [{"conversation_id": name} for name in sorted(which)]
+        manifest["custody"] = {**unsaid, "by": "B. Officer", "which": add_part(files, named), **said}
+        manifest.update({name: add_part(files, lines) for name, lines in lists.items()})
+
+    return _on_top(files, acting)
+
+
+def add_part(files: Files, lines: list[Json]) -> Json:
+    """Store a part; give the link to it."""
+    body = pack(lines)
+    link = {"key": f"manifests/parts/{digest(body)}.jsonl.gz", "sha256": digest(body), "count": len(lines)}
+    files[str(link["key"])] = body
+    return link
+
+
 def second_of(key: str) -> str:
     return key.removesuffix("record.json") + "record.2.json"
 
@@ -200,14 +248,15 @@ def links(manifest: Json) -> Iterator[tuple[str, Json]]:
     if manifest["pending"]:
         yield "pending", manifest["pending"]
     yield from (("recent", scope["recent"]) for scope in manifest["scopes"].values())
+    yield from ((kind, manifest[kind]) for kind in ("holds", "erased") if kind in manifest)
+    if "custody" in manifest:
+        yield "which", manifest["custody"]["which"]
 
 
 def parts(files: Files, *kinds: str) -> list[tuple[str, str]]:
     """Name all parts of some kinds, each with the manifest that names it."""
     found = ((key, kind, link) for key in chain(files) for kind, link in links(json.loads(files[key])))
-    return sorted(
-        {(key, link["key"]) for key, kind, link in found if kind in (kinds or ("entries", "pending", "recent"))}
-    )
+    return sorted({(key, link["key"]) for key, kind, link in found if not kinds or kind in kinds})
 
 
 def lines(files: Files, part: str) -> list[Json]:
@@ -514,6 +563,9 @@ def a_manifest_twice(files: Files, dice: Random) -> str:
 def the_tail_cut_off(files: Files, dice: Random) -> str:
     keys = chain(files)
     kept = dice.randrange(1, len(keys))
+    if any(b'"custody"' in files[key] for key in keys[kept:]):
+        # Without its erasure, what was erased is missing, whoever knows the head.
+        raise NoPlace
     for key in keys[kept:]:
         del files[key]
     return keys[kept]
@@ -718,7 +770,7 @@ def one_bit_of_a_record(files: Files, dice: Random) -> str:
 def a_record_forged(files: Files, dice: Random) -> str:
     key = pick(dice, named_records(files))
     record = json.loads(files[key])
-    body = dice.choice([one for one in payloads(files, ".json") if one.startswith(key.rpartition("/")[0])])
+    body = pick(dice, [one for one in payloads(files, ".json") if one.startswith(key.rpartition("/")[0])])
     files[body] += b" "
     record["conversation"].update(size=len(files[body]), sha256=digest(files[body]))
     files[key] = canonical(record)
@@ -994,6 +1046,180 @@ def a_body_in_the_place_of_a_recording(files: Files, dice: Random) -> str:
     return str(key)
 
 
+# What is held, and what was erased
+
+
+def _of_custody(files: Files) -> None:
+    """See that somebody has acted in custody here."""
+    if not parts(files, "erased"):
+        add_custody(files)
+
+
+def _erased(files: Files) -> list[str]:
+    """Name the payloads that the head says were erased."""
+    _of_custody(files)
+    (part,) = (part for where, part in parts(files, "erased") if where == chain(files)[-1])
+    return sorted(key for line in lines(files, part) for key in line["keys"])
+
+
+def _edit_custody(files: Files, dice: Random, kind: str, change: Callable[[list[Json], Random], object]) -> str:
+    """Change the lines of the head's list of what is held or erased, and link the chain anew."""
+    _of_custody(files)
+    (place,) = (one for one in parts(files, kind) if one[0] == chain(files)[-1])
+    after = lines(files, place[1])
+    change(after, dice)
+    key = put_part(files, *place, pack(after), len(after))
+    rechained(files)
+    return key
+
+
+@damage("C007")
+def a_list_of_custody_missing(files: Files, dice: Random) -> str:
+    _of_custody(files)
+    _, part = pick(dice, parts(files, "holds", "erased", "which"))
+    del files[part]
+    return str(part)
+
+
+@damage("C008")
+def one_bit_of_a_list_of_custody(files: Files, dice: Random) -> str:
+    _of_custody(files)
+    _, part = pick(dice, parts(files, "holds", "erased", "which"))
+    files[part] = flipped(dice, files[part])
+    return str(part)
+
+
+@damage("C002")
+def an_act_told_otherwise(files: Files, dice: Random) -> str:
+    _of_custody(files)
+    key = pick(dice, [one for one in chain(files)[:-1] if b'"custody"' in files[one]])
+    files[key] = files[key].replace(b'"B. Officer"', b'"C. Officer"')
+    return str(key)
+
+
+@damage("C001")
+def the_manifest_of_an_act_missing(files: Files, dice: Random) -> str:
+    _of_custody(files)
+    key = pick(dice, [one for one in chain(files)[:-1] if b'"custody"' in files[one]])
+    del files[key]
+    return str(key)
+
+
+@damage("P001")
+def a_payload_missing_beside_those_that_were_erased(files: Files, dice: Random) -> str:
+    _of_custody(files)
+    return a_payload_missing(files, dice)
+
+
+@damage("P001")
+def an_erasure_that_the_head_forgets(files: Files, dice: Random) -> str:
+    missing = _erased(files)
+    _on_top(files, lambda it: (it.pop("erased"), it.pop("custody"), it.update(_audited(it))))
+    return str(pick(dice, missing))
+
+
+def _audited(manifest: Json) -> Json:
+    """What an audit that adopts nothing says on top of a manifest."""
+    counts = dict.fromkeys(manifest["counts"], 0)
+    return {"kind": "audit", "listing": None, "entries": [], "counts": counts, "sequence": manifest["sequence"] + 1}
+
+
+@damage("P001")
+def an_erasure_taken_out_of_the_list(files: Files, dice: Random) -> str:
+    return _edit_custody(files, dice, "erased", lambda lines, dice: lines.pop(dice.randrange(len(lines))))
+
+
+@damage("P001")
+def an_erased_key_taken_out_of_its_line(files: Files, dice: Random) -> str:
+    return _edit_custody(files, dice, "erased", lambda lines, dice: dice.choice(lines)["keys"].pop())
+
+
+@damage("R001")
+def an_erasure_that_took_the_record_too(files: Files, dice: Random) -> str:
+    _of_custody(files)
+    folders = {key.rpartition("/")[0] for key in _erased(files)}
+    key = pick(dice, [one for one in named_records(files) if one.rpartition("/")[0] in folders])
+    del files[key]
+    return str(key)
+
+
+@damage("C009")
+def an_erasure_that_names_a_record(files: Files, dice: Random) -> str:
+    """Nothing but payloads can go."""
+
+    def more(lines: list[Json], dice: Random) -> None:
+        keys = dice.choice(lines)["keys"]
+        keys.append(f"{keys[0].rpartition('/')[0]}/record.json")
+
+    return _edit_custody(files, dice, "erased", more)
+
+
+@damage("C009")
+def an_erasure_that_names_anothers_payload(files: Files, dice: Random) -> str:
+    _of_custody(files)
+    key = pick(dice, payloads(files))
+    place = _edit_custody(files, dice, "erased", lambda lines, dice: dice.choice(lines)["keys"].append(key))
+    del files[key]
+    return place
+
+
+@damage("C009")
+def an_erasure_that_leads_out(files: Files, dice: Random) -> str:
+    out = "../../etc/passwd"
+    return _edit_custody(files, dice, "erased", lambda lines, dice: dice.choice(lines)["keys"].append(out))
+
+
+def _put_back(files: Files, dice: Random, change: Callable[[bytes], bytes] = lambda body: body) -> str:
+    """Let an erased payload be there all the same, as a killed erasure leaves it."""
+    before = dict(files)
+    key = pick(dice, [key for key in _erased(files) if before.get(key)])
+    files[key] = change(before[key])
+    return str(key)
+
+
+@damage("E002", verdict="VALID")
+def an_erased_payload_that_is_still_there(files: Files, dice: Random) -> str:
+    return _put_back(files, dice)
+
+
+@damage("E002", "P002")
+def an_erased_payload_that_is_still_there_and_altered(files: Files, dice: Random) -> str:
+    return _put_back(files, dice, lambda body: flipped(dice, body))
+
+
+@damage("E002", "P003")
+def an_erased_payload_that_is_still_there_and_longer(files: Files, dice: Random) -> str:
+    return _put_back(files, dice, lambda body: body + b"\0")
+
+
+@damage("C009")
+def a_hold_without_its_cases(files: Files, dice: Random) -> str:
+    return _edit_custody(files, dice, "holds", lambda lines, dice: dice.choice(lines).pop("cases"))
+
+
+@damage("C009")
+def an_erasure_without_its_keys(files: Files, dice: Random) -> str:
+    return _edit_custody(files, dice, "erased", lambda lines, dice: dice.choice(lines).pop("keys"))
+
+
+def _acts(name: str, change: Callable[[Json], object]) -> None:
+    def do(files: Files, dice: Random) -> str:
+        _of_custody(files)
+        key = pick(dice, [one for one in chain(files) if b'"custody"' in files[one]])
+        return edit(files, key, lambda manifest: change(manifest["custody"]))
+
+    do.__name__ = f"an_act_{name}"
+    damage("C003")(do)
+
+
+for _name, _change in {
+    "of_no_kind": lambda it: it.update(act="look"),
+    "of_nobody": lambda it: it.pop("by"),
+    "whose_list_leads_out": lambda it: it["which"].update(key="../../etc/passwd"),
+}.items():
+    _acts(_name, _change)
+
+
 # What no manifest names
 
 
@@ -1062,6 +1288,27 @@ def nothing_at_all(files: Files, dice: Random) -> str:
 @legal
 def nothing_done(files: Files, dice: Random) -> str:
     return ""
+
+
+@legal
+def holds_and_erasures(files: Files, dice: Random) -> str:
+    _of_custody(files)
+    return ""
+
+
+@legal
+def holds_and_erasures_handed_on(files: Files, dice: Random) -> str:
+    _of_custody(files)
+    return _on_top(files, lambda it: (it.pop("custody"), it.update(_audited(it))))
+
+
+@legal
+def a_release(files: Files, dice: Random) -> str:
+    _of_custody(files)
+    (part,) = (part for where, part in parts(files, "holds") if where == chain(files)[-1])
+    left, over = lines(files, part)
+    said = {"act": "release", "case": over["cases"][0]}
+    return act_on_top(files, "hold", [over["conversation_id"]], said, holds=[left])
 
 
 @legal
@@ -1165,7 +1412,7 @@ def a_second_body(files: Files, dice: Random) -> str:
     key = pick(dice, only_records(files))
     folder = key.removesuffix("record.json")
     record = json.loads(files[key])
-    if record["conversation"]["key"] != f"{folder}conversation.json":
+    if record["conversation"]["key"] != f"{folder}conversation.json" or f"{folder}conversation.json" not in files:
         raise NoPlace
     files[f"{folder}conversation.2.json"] = files[f"{folder}conversation.json"]
     record["conversation"]["key"] = f"{folder}conversation.2.json"

@@ -192,16 +192,18 @@ def test_deep_and_sample_together_are_refused() -> None:
 
 @cache
 def archives() -> tuple[Files, ...]:
-    """Sound archives to damage: two of the simulator's, and one that many crashed runs have left."""
+    """Sound archives to damage: two of the simulator's, one of them with holds and erasures; one of crashed runs."""
     world = World(200)
     world.play()
-    return damage.sound(1), damage.sound(3), dict(world.objects)
+    return damage.sound(1), damage.kept(3), dict(world.objects)
 
 
 def of(files: Files) -> MemoryStore:
     store = MemoryStore()
     # A folder does not list what a crash leaves under a temporary name.
     store.objects = {key: body for key, body in files.items() if not key.rpartition("/")[2].startswith(".tmp-")}
+    # Nor does it keep holds.
+    store.held = set(store.objects)
     return store
 
 
@@ -252,7 +254,7 @@ def test_no_bit_of_anything_named_changes_unseen(number: int) -> None:
     named = {key for claims in verification.catalogue.claims() for one in claims for key in keys_of(one.entry)}
     named |= {*damage.chain(sound), *(part for _, part in damage.parts(sound))}
     for _ in range(60):
-        key = dice.choice(sorted(key for key in named if sound[key]))
+        key = dice.choice(sorted(key for key in named if sound.get(key)))
         changed = {**sound, key: damage.flipped(dice, sound[key])}
         assert verified(of(changed), depth=Depth(), expected=head)[1].report.verdict == "DAMAGED", key
 

@@ -141,7 +141,8 @@ class Check:
             demand(own_folder(PAYLOAD, one["key"], line["conversation_id"]) == line["folder"])
             if is_head and self.is_new(one):
                 self.read(one, "P001 P002 P002")
-        demand(all(self.is_new(key, "!!erased") or key for key in line.get("keys", ()) if is_head))
+        for one in line.get("keys", ()):
+            demand(own_folder(PAYLOAD, one, line["conversation_id"]), not is_head or self.is_new(one, "!!erased") or 1)
 
     def entry(self, part: str, entry: Json, _: bool) -> None:
         """Check what an entry names."""
@@ -159,8 +160,7 @@ class Check:
 
     def record(self, link: Json, body: bytes, folder: str, entry: Json) -> None:
         """Compare a record with the entry that names it, and with its own name."""
-        record = parsed(body, "formant-archive/record/1")
-        audio = record["recording"]
+        audio = (record := parsed(body, "formant-archive/record/1"))["recording"]
         demand(record["conversation_id"] == entry["conversation_id"], "key" in audio or len(audio["probes"]) > 1)
         held = {kind: record[kind] for kind in ("conversation", "recording") if record[kind] and "key" in record[kind]}
         objects = [{name: one[name] for name in ("key", "sha256", "size")} for one in held.values()]

@@ -143,7 +143,7 @@ class Chain:
         if manifest.erased is not None:
             keep_erased = self._catalogue.add_erased if is_head else _drop
             findings += self._part(
-                manifest.erased, Erased, lambda lines: keep_erased(_first(lines)), is_read_again=is_head
+                manifest.erased, Erased, lambda lines: keep_erased(_erasable(lines)), is_read_again=is_head
             )
         return findings
 
@@ -231,6 +231,20 @@ def _in_place(lines: Lines[Pending]) -> Iterator[Pending]:
         is_own = keys.folder_of(one.folder + keys.RECORD) == one.folder and keys.is_own(one.folder, one.conversation_id)
         if not is_own or any(keys.folder_of(key) != one.folder for key in held):
             raise ArchiveDamaged("a pending conversation's folder or payload lies elsewhere")
+        yield one
+
+
+def _erasable(lines: Lines[Erased]) -> Iterator[Erased]:
+    """Let through erasures of payloads in the conversation's own folder: nothing else can go.
+
+    Raises:
+        ArchiveDamaged: One names something else.
+    """
+    for one, _ in lines:
+        folders = {keys.folder_of(key) or "" for key in one.keys}
+        is_own = all(keys.is_own(folder, one.conversation_id) for folder in folders)
+        if not is_own or any(key.rpartition("/")[2] not in keys.PAYLOADS for key in one.keys):
+            raise ArchiveDamaged("what was erased is no payload of its conversation")
         yield one
 
 

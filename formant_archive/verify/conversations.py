@@ -200,16 +200,17 @@ class Conversations:
         look.payloads += 1
         try:
             stat = self._store.stat(payload.key)
-            if payload.key in custody.erased:
-                code = "E001" if stat is None else "E002"
-                look.find(code, payload.key, "to be erased", "nothing" if stat is None else f"{stat.size} bytes")
-                return
+            is_erased = payload.key in custody.erased
             if stat is None:
-                look.find("P001", payload.key, f"{payload.size} bytes", "nothing")
+                look.find("E001" if is_erased else "P001", payload.key, f"{payload.size} bytes", "nothing")
                 return
             _compare(look, payload, stat)
-            _compare_lock(look, payload.key, stat.lock, custody.retention)
-            if custody.is_held:
+            if is_erased:
+                # It is to go: nothing has to keep it any more, but until then it is what it was.
+                look.find("E002", payload.key, "to be erased", f"{stat.size} bytes")
+            else:
+                _compare_lock(look, payload.key, stat.lock, custody.retention)
+            if custody.is_held and not is_erased:
                 _compare_hold(look, stat)
             if is_read:
                 self._read(look, payload)
