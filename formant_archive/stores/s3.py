@@ -114,6 +114,10 @@ _REFUSED = {
     "EntityTooLarge": "the object is larger than the store takes in one piece",
 }
 _NO_LOCKS = "the bucket has no Object Lock: use one that was made with it, or leave ARCHIVE_LOCK_MODE out"
+_HARDER = (
+    "is locked under GOVERNANCE, and the store does not let this role make that COMPLIANCE (403): keep to GOVERNANCE"
+    " (--mode, ARCHIVE_LOCK_MODE); docs/compliance.md says more"
+)
 #: What a store says of an object without a lock, or of a bucket that knows none.
 NEVER_LOCKED = {"NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError", "InvalidRequest"}
 _LISTING_HELPS = "; without s3:ListBucket a missing object is denied too"
@@ -213,12 +217,17 @@ class S3Store:
             return
         wanted = lock.joined(found)
         with self._plainly("s3:PutObjectRetention"):
-            self._client.put_object_retention(
-                Bucket=self._bucket,
-                Key=self._base + key,
-                Retention={"Mode": wanted.mode, "RetainUntilDate": wanted.until},
-                ChecksumAlgorithm="SHA256",
-            )
+            try:
+                self._client.put_object_retention(
+                    Bucket=self._bucket,
+                    Key=self._base + key,
+                    Retention={"Mode": wanted.mode, "RetainUntilDate": wanted.until},
+                    ChecksumAlgorithm="SHA256",
+                )
+            except ClientError as error:
+                if _status(error) == 403 and found is not None and found.mode != wanted.mode:
+                    raise StoreRefused(f"{self.url}: {key} {_HARDER}") from None
+                raise
         found = self._locked(key)
         if found is None or not found.covers(wanted):
             raise StoreRefused(f"{self.url}: the store did not lock {key} as it was told: it cannot be relied upon")

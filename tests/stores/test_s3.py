@@ -8,7 +8,8 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid4
 
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
@@ -487,6 +488,22 @@ def test_a_store_that_only_says_that_it_has_locked_is_refused(store: S3Store, cl
 
     with pytest.raises(StoreRefused, match="did not lock"):
         store.lengthen("a/b", Lock(mode="COMPLIANCE", until=datetime(2100, 1, 1, tzinfo=UTC)))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"), [("COMPLIANCE", "keep to GOVERNANCE"), ("GOVERNANCE", "the role needs s3:PutObjectRetention")]
+)
+def test_a_store_that_makes_no_lock_harder_says_to_keep_to_its_mode(
+    client: "S3Client", wanted: Literal["GOVERNANCE", "COMPLIANCE"], said: str
+) -> None:
+    client.create_bucket(Bucket=(name := f"locked-{uuid4().hex}"), ObjectLockEnabledForBucket=True)
+    store = S3Store(name, "a/prefix", client)
+    put(store)
+    store.lengthen("a/b", Lock(mode="GOVERNANCE", until=datetime(2099, 1, 1, tzinfo=UTC)))
+    answers(client, "PutObjectRetention", refusal(403, "AccessDenied"))
+
+    with pytest.raises(StoreRefused, match=said):
+        store.lengthen("a/b", Lock(mode=wanted, until=datetime(2100, 1, 1, tzinfo=UTC)))
 
 
 def test_to_hold_what_is_not_there_says_so(store: S3Store, client: "S3Client") -> None:
