@@ -71,6 +71,7 @@ class Selection:
         until: That started before this time, epoch ms.
         status: The API's word.
         outcome: What has become of them.
+        erased: Whether payloads of them were erased since.
     """
 
     ids: frozenset[str] | None = None
@@ -79,9 +80,10 @@ class Selection:
     until: int | None = None
     status: str | None = None
     outcome: Outcome | None = None
+    erased: bool | None = None
 
     def takes(self, one: Reference) -> bool:
-        """Whether a conversation that is not settled yet, and so has no outcome, is one of them."""
+        """Whether a conversation that is not settled yet, and so has no outcome and was not erased, is one of them."""
         start = one.start_timestamp
         return (
             (self.ids is None or one.conversation_id in self.ids)
@@ -90,6 +92,7 @@ class Selection:
             and (self.until is None or (start is not None and start < self.until))
             and self.status in (None, one.status)
             and self.outcome is None
+            and not self.erased
         )
 
 
@@ -269,6 +272,9 @@ class Catalogue:
         if selection.ids is not None:
             parts.append("conversation_id IN (SELECT value FROM json_each(?))")
             values.append(json.dumps(sorted(selection.ids)))
+        if selection.erased is not None:
+            parts.append("(conversation_id IN (SELECT conversation_id FROM erased)) = ?")
+            values.append(selection.erased)
         return " AND ".join(parts) or "TRUE", values
 
     def _holdings(self, where: str, values: Iterable[str | int]) -> Iterator[Holding]:

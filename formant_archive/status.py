@@ -96,6 +96,8 @@ class Status:
             "head": None if self.head.link is None else self.head.link.model_dump(),
             # Not `asdict`: it cannot copy a Counter.
             "holdings": None if self.holdings is None else vars(self.holdings),
+            "held": {"conversations": len(self.head.state.holds), "cases": dict(self.cases)},
+            "erased": len(self.head.state.erased),
             "pending": {
                 "reasons": dict(self.pending),
                 "failed": self.failed,
@@ -103,6 +105,11 @@ class Status:
                 "open_for_more_than_24_h": self.long_open,
             },
         }
+
+    @property
+    def cases(self) -> Counter[str]:
+        """Conversations under legal hold, by case; one that two cases hold counts in both."""
+        return Counter(case for held in self.head.state.holds.values() for case in held.cases)
 
     def gauges(self) -> list[Gauge]:
         """Give it as Prometheus holds it; `docs/metrics.md` lists the names."""

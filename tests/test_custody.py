@@ -1,5 +1,7 @@
 """Legal holds and longer retention: chained, handed on, obeyed by every run, and found where they are not."""
 
+import json
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import count
@@ -348,6 +350,29 @@ def test_a_hold_on_a_folder_is_chained_and_says_that_nothing_else_keeps_it(
     assert capsys.readouterr().out == "nothing is held\n"
 
 
+def test_the_status_tells_what_is_held_and_erased_from_the_newest_manifest_alone(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two, three = (entry.conversation_id for entry in entries(DirectoryStore(folder))[:3])
+    at = ("--archive-url", str(folder))
+    assert run("status", str(folder), "--head-only") == 0
+    assert not re.search("^(held|erased) ", capsys.readouterr().out, re.MULTILINE)
+    run("hold", "place", one, two, "--case", "c-1", *at)
+    run("hold", "place", two, "--case", "c-2", *at)
+    run("erase", three, "--reason", "asked to", "--legal-basis", "none", *at)
+    capsys.readouterr()
+
+    assert run("status", str(folder), "--head-only") == 0
+    said = capsys.readouterr().out
+    assert re.search("^held +2 by 2 cases: ", said, re.MULTILINE)
+    assert re.search("^erased +1: ", said, re.MULTILINE)
+    assert re.search("^last run +.*, an erasure$", said, re.MULTILINE)
+    assert run("status", str(folder), "--head-only", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["held"] == {"conversations": 2, "cases": {"c-1": 2, "c-2": 1}}
+    assert told["erased"] == 1
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -481,6 +506,10 @@ def test_on_a_folder_every_command_says_erased(
     assert "E001" in capsys.readouterr().out
     assert run("list", str(folder)) == 0
     assert [line for line in capsys.readouterr().out.splitlines() if name in line and "erased" in line]
+    assert run("list", str(folder), "--outcome", "erased") == 0
+    assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()] == [name]
+    assert run("list", str(folder), "--outcome", "archived") == 0
+    assert name not in capsys.readouterr().out
     assert run("show", name, *at) == 0
     assert "erased" in capsys.readouterr().out
     assert run("export", name, "--to", str(tmp_path / "bag"), *at) == 0

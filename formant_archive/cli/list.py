@@ -19,7 +19,7 @@ from formant_archive.stores import open_store
 
 Status = Annotated[str | None, Parameter(help="Only those of this status, as the API spells it.")]
 OutcomeOrPending = Annotated[
-    Outcome | Literal["pending"] | None, Parameter(help="Only these. `pending`: not settled yet, and why.")
+    Outcome | Literal["erased", "pending"] | None, Parameter(help="Only these. `pending`: not settled yet, and why.")
 ]
 Limit = Annotated[int | None, Parameter(help="So many at most.", validator=validators.Number(gte=1))]
 
@@ -61,7 +61,8 @@ def run_list(
         since=epoch(since),
         until=epoch(until),
         status=status,
-        outcome=None if outcome == "pending" else outcome,
+        outcome=None if outcome == "pending" or outcome == "erased" else outcome,
+        erased=None if outcome in ("pending", None) else outcome == "erased",
     )
     head = read_head(store)
     if head.manifest is None:

@@ -12,7 +12,7 @@ from rich.segment import Segment, Segments
 from formant_archive import status
 from formant_archive.cli import ArchiveUrl, Json, moment, out
 from formant_archive.errors import UsageError
-from formant_archive.manifest import ListingNote
+from formant_archive.manifest import Manifest
 from formant_archive.metrics import exposition
 from formant_archive.settings import load_settings
 from formant_archive.status import Holdings, Status
@@ -27,6 +27,14 @@ HeadOnly = Annotated[
         negative="", help="Read the newest manifest alone: soon done in any archive. Leaves out what is settled."
     ),
 ]
+#: What the newest manifest is of, where it has listed nothing.
+LISTS_NOTHING = {
+    "run": "no listing",
+    "backfill": "a backfill",
+    "audit": "an audit",
+    "hold": "a legal hold or a retention",
+    "erasure": "an erasure",
+}
 
 
 def run_status(
@@ -79,11 +87,12 @@ def print_status(url: str, found: Status) -> None:
         rows.append(("overdue", f"{found.overdue:,} of them should have been settled by now: worth a look"))
     if found.long_open:
         rows.append(("open", f"{found.long_open:,} of them in progress for more than 24 h: worth a look"))
+    rows += _in_custody(found)
     for name, scope in manifest.scopes.items():
         mark = "never listed completely" if scope.watermark is None else f"complete up to {moment(scope.watermark)}"
         rows.append(("scope", f"{name}: {mark}"))
     committed = manifest.run.committed_at
-    rows.append(("last run", f"{status.ago(found.read_at, committed)}, {_listed(manifest.listing)}"))
+    rows.append(("last run", f"{status.ago(found.read_at, committed)}, {_what(manifest)}"))
     rows.append(("head", f"{manifest.sequence}:{found.head.link.sha256}"))
     for name, text in rows:
         # Not a table: it would cut what is wider than the terminal, and the head is to be copied.
@@ -99,7 +108,17 @@ def _held(held: Holdings) -> list[tuple[str, str]]:
     ]
 
 
-def _listed(listing: ListingNote | None) -> str:
-    if listing is None:
-        return "an audit"
-    return "listing complete" if listing.complete else "listing INCOMPLETE"
+def _in_custody(found: Status) -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    if found.cases:
+        cases = "1 case" if len(found.cases) == 1 else f"{len(found.cases):,} cases"
+        rows.append(("held", f"{len(found.head.state.holds):,} by {cases}: `formant-archive hold list`"))
+    if found.head.state.erased:
+        rows.append(("erased", f"{len(found.head.state.erased):,}: `formant-archive list --outcome erased`"))
+    return rows
+
+
+def _what(manifest: Manifest) -> str:
+    if manifest.listing is None:
+        return LISTS_NOTHING[manifest.kind]
+    return "listing complete" if manifest.listing.complete else "listing INCOMPLETE"
