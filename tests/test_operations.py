@@ -159,6 +159,11 @@ class Bucket:
     def keep_versions(self) -> None:
         self._s3.put_bucket_versioning(Bucket=self._name, VersioningConfiguration={"Status": "Enabled"})
 
+    def keep_locks(self) -> None:
+        """Begin again with Object Lock, which is for buckets that are made with it."""
+        self._s3.delete_bucket(Bucket=self._name)
+        self._s3.create_bucket(Bucket=self._name, ObjectLockEnabledForBucket=True)
+
     def fill(self, files: Files) -> None:
         for key, body in files.items():
             self._s3.put_object(Bucket=self._name, Key=f"calls/{key}", Body=body, Metadata={"sha256": digest(body)})
@@ -213,6 +218,15 @@ def several_losses_and_a_replica(stage: Stage) -> None:
     (stage.folder / "calls" / wav).write_bytes(body)
 
 
+def a_locking_bucket(stage: Stage) -> None:
+    """Two files of two ids each: those of a case, and those of a request, of which the last comes under a hold."""
+    stage.bucket.keep_locks()
+    nothing(stage)
+    both = [one for one in entries(_store(stage.files)) if one.outcome == "archived"]
+    for name, chosen in (("case.txt", both[:2]), ("request.txt", both[2:4])):
+        (stage.folder / name).write_text("".join(f"{one.conversation_id}\n" for one in chosen))
+
+
 def deletions(stage: Stage) -> None:
     stage.bucket.keep_versions()
     nothing(stage)
@@ -255,6 +269,10 @@ def a_chain_lost(stage: Stage) -> None:
 SCENES: dict[str, Callable[[Stage], None]] = {
     "The first week": nothing,
     "Move the archive": a_new_bucket,
+    "Place a hold, and end it": a_locking_bucket,
+    "Keep longer": a_locking_bucket,
+    "Erase a call": a_locking_bucket,
+    "Show who did what": a_locking_bucket,
     "Restore what was lost from the bucket": several_losses,
     "Deleted, in a bucket that keeps versions": deletions,
     "Overwritten, in a bucket that keeps versions": an_overwriting,
