@@ -1,7 +1,7 @@
 """Records and payloads: what the manifests name, conversation by conversation."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -56,9 +56,9 @@ class Look:
 
 @dataclass(frozen=True)
 class Custody:
-    """What is to be true of a conversation's objects: how they are locked, whether held, and which were erased."""
+    """What is to be true of a conversation's objects: how each is locked at least, whether held, which were erased."""
 
-    retention: Retention | None
+    floors: Mapping[str, Retention]
     is_held: bool
     erased: frozenset[str]
 
@@ -103,7 +103,7 @@ class Conversations:
     def _waited_for(self, batch: Sequence[tuple[str, Sequence[StoredObject]]]) -> Look:
         look = Look()
         for conversation_id, stored in batch:
-            custody = self._custody(conversation_id)
+            custody = self._custody(conversation_id, {})
             for payload in stored:
                 self._payload(look, payload, self._is_read(conversation_id), custody)
         return look
@@ -122,11 +122,10 @@ class Conversations:
             if record is not None and (differing := _differences(entry, record)):
                 look.find("R004", entry.record_key, "what its entry says", f"another {', '.join(differing)}")
         self._one_record(look, records)
-        retention = next((record.retention for record in records.values() if record), None)
-        custody = self._custody(claims[0].conversation_id, retention)
-        if custody.is_held:
-            for key in sorted({link.key for link in records}):
-                self._held(look, key)
+        custody = self._custody(claims[0].conversation_id, _floors(records))
+        superseded = {record.supersedes.key for record in records.values() if record and record.supersedes}
+        for key in sorted({link.key for link in records} | superseded):
+            self._kept(look, key, custody)
         payloads = {payload for entry in claims if _is_in_place(entry) for payload in entry.objects}
         for payload in sorted(payloads, key=lambda one: one.key):
             self._payload(look, payload, self._is_read(claims[0].conversation_id), custody)
@@ -182,18 +181,22 @@ class Conversations:
     def _is_read(self, conversation_id: str) -> bool:
         return self._depth is not None and self._depth.reaches(conversation_id)
 
-    def _custody(self, conversation_id: str, retention: Retention | None = None) -> "Custody":
+    def _custody(self, conversation_id: str, floors: Mapping[str, Retention]) -> "Custody":
         is_held = bool(self._catalogue.holds_of(conversation_id))
-        return Custody(retention, is_held, self._catalogue.erased_of(conversation_id))
+        return Custody(floors, is_held, self._catalogue.erased_of(conversation_id))
 
-    def _held(self, look: Look, key: str) -> None:
-        """Look whether a record is under the hold; that it is missing was said where it was read."""
+    def _kept(self, look: Look, key: str, custody: "Custody") -> None:
+        """Look how a record is locked and held, where it must be; that it is missing was said where it was read."""
+        if not custody.is_held and key not in custody.floors:
+            return
         try:
             stat = self._store.stat(key)
         except StoreError as fault:
             look.findings.append(self._unreadable.finding(key, fault))
             return
         if stat is not None:
+            _compare_lock(look, key, stat.lock, custody.floors.get(key))
+        if stat is not None and custody.is_held:
             _compare_hold(look, stat)
 
     def _payload(self, look: Look, payload: StoredObject, is_read: bool, custody: "Custody") -> None:
@@ -209,7 +212,7 @@ class Conversations:
                 # It is to go: nothing has to keep it any more, but until then it is what it was.
                 look.find("E002", payload.key, "to be erased", f"{stat.size} bytes")
             else:
-                _compare_lock(look, payload.key, stat.lock, custody.retention)
+                _compare_lock(look, payload.key, stat.lock, custody.floors.get(payload.key))
             if custody.is_held and not is_erased:
                 _compare_hold(look, stat)
             if is_read:
@@ -230,6 +233,15 @@ def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
     rest = iter(items)
     while batch := list(islice(rest, BATCH)):
         yield batch
+
+
+def _floors(records: Mapping[Link, Record | None]) -> dict[str, Retention]:
+    """Say by key what records say of their own locks and their payloads'; of what two of them name, the second one."""
+    floors: dict[str, Retention] = {}
+    for link, record in records.items():
+        if record is not None and record.retention is not None:
+            floors |= dict.fromkeys([link.key, *(one.key for one in record.objects)], record.retention)
+    return floors
 
 
 def _is_in_place(entry: Entry) -> bool:
