@@ -12,7 +12,6 @@ import sys
 import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from formant_archive import keys, ledger
@@ -31,7 +30,7 @@ from formant_archive.records import (
     milliseconds,
 )
 from formant_archive.register import seal
-from formant_archive.stores import open_store
+from formant_archive.stores import Store, open_store
 from formant_archive.stores.directory import DirectoryStore
 from formant_archive.verify import Depth, Verification
 
@@ -51,7 +50,7 @@ def main() -> None:
         return
     for count in given.conversations:
         with TemporaryDirectory() as folder:
-            make(Path(folder), count)
+            make(DirectoryStore(folder, fsync=lambda descriptor: None), count)
             for how in ([], ["--deep"]):
                 command = [sys.executable, "-m", "benchmarks.verify", "--archive", folder, *how]
                 found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
@@ -73,16 +72,15 @@ def measure(archive: str, *, deep: bool) -> dict[str, object]:
     }
 
 
-def make(folder: Path, count: int) -> None:
+def make(store: Store, count: int) -> None:
     """Make an archive of so many conversations, 1,000 a day, a manifest for each 10,000."""
-    store = DirectoryStore(folder, fsync=lambda descriptor: None)
     head = Head()
     for number, first in enumerate(range(0, count, PART), 1):
         entries = [settle(store, one) for one in range(first, min(first + PART, count))]
         head = ledger.commit(store, head, draft(number, entries))
 
 
-def settle(store: DirectoryStore, number: int) -> Entry:
+def settle(store: Store, number: int) -> Entry:
     """Store a conversation's payloads and its record."""
     start = milliseconds(BEGIN + timedelta(seconds=86.4 * number))
     reference = Reference(
@@ -111,7 +109,7 @@ def settle(store: DirectoryStore, number: int) -> Entry:
     return seal(store, folder, record)
 
 
-def put(store: DirectoryStore, key: str, body: bytes) -> Receipt:
+def put(store: Store, key: str, body: bytes) -> Receipt:
     """Store a payload."""
     sha256 = hashlib.sha256(body).hexdigest()
     store.put(key, body, sha256=sha256)
