@@ -27,6 +27,7 @@ CODES: dict[str, tuple[Severity, str]] = {
     "C007": ("damage", "a part is missing"),
     "C008": ("damage", "a part is not the one that was named"),
     "C009": ("damage", "a part's lines are not as documented, or of another number"),
+    "C010": ("damage", "what is held or erased changes in a manifest that is of no such act"),
     "R001": ("damage", "a record is missing"),
     "R002": ("damage", "a record is not the one that was named"),
     "R003": ("damage", "a record does not have the documented form, or is another conversation's"),

@@ -1124,6 +1124,22 @@ def _audited(manifest: Json) -> Json:
     return {"kind": "audit", "listing": None, "entries": [], "counts": counts, "sequence": manifest["sequence"] + 1}
 
 
+@damage("C010", one_place=True)
+def a_hold_that_the_head_forgets(files: Files, dice: Random) -> str:
+    _of_custody(files)
+    _on_top(files, lambda it: (it.pop("holds"), it.pop("custody"), it.update(_audited(it))))
+    return chain(files)[-1]
+
+
+@damage("C010")
+def a_hold_that_nobody_placed(files: Files, dice: Random) -> str:
+    _of_custody(files)
+    name = pick(dice, [entry["conversation_id"] for *_, entry in entries(files)])
+    more = add_part(files, [held(name, 3)])
+    _on_top(files, lambda it: (it.update(holds=more), it.pop("custody"), it.update(_audited(it))))
+    return str(name)
+
+
 @damage("P001")
 def an_erasure_taken_out_of_the_list(files: Files, dice: Random) -> str:
     return _edit_custody(files, dice, "erased", lambda lines, dice: lines.pop(dice.randrange(len(lines))))

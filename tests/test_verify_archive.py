@@ -35,6 +35,8 @@ TOOL = Path(verify_archive.__file__)
 #: Damages that only `formant-archive verify` finds: counts, and the form of what proves nothing of other objects.
 BEYOND = {
     "a_hold_without_its_cases",
+    "a_hold_that_nobody_placed",
+    "a_hold_that_the_head_forgets",
     "a_manifest_that_counts_one_more",
     "a_manifest_that_counts_one_more_archived",
     "a_manifest_that_counts_true",
@@ -242,7 +244,7 @@ def test_what_is_beyond_it_is_found_by_the_program_alone(
         if len(places) >= PLACES:
             break
 
-    assert len(places) >= PLACES
+    assert len(places) >= (1 if one.one_place else PLACES)
 
 
 def test_every_code_is_among_the_damages() -> None:

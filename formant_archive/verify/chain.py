@@ -201,7 +201,9 @@ class Chain:
         yield from _place(key, seen.sequence, manifest, self._first)
         if before is not None and before.sequence == seen.sequence - 1 and before.sha256 is not None:
             yield from _successor(keys.manifest(before.sequence), before.sha256, manifest.previous)
-            yield from _clock(key, before.manifest, manifest)
+            if before.manifest is not None:
+                yield from _clock(key, before.manifest, manifest)
+                yield from _in_custody(key, before.manifest, manifest)
         elif seen.sequence == 1 and manifest.previous is not None:
             yield Finding(
                 code="C002", key=key, expected="the first manifest, which follows none", found="a predecessor"
@@ -282,12 +284,18 @@ def _successor(key: str, sha256: str, named: Link | None) -> Iterator[Finding]:
         yield Finding(code="C002", key=key, expected=named.sha256, found=sha256)
 
 
-def _clock(key: str, before: Manifest | None, manifest: Manifest) -> Iterator[Finding]:
-    if before is None:
-        return
+def _clock(key: str, before: Manifest, manifest: Manifest) -> Iterator[Finding]:
     earlier, later = before.run.committed_at, manifest.run.committed_at
     if (earlier - later).total_seconds() > CLOCKS_DIFFER:
         yield Finding(code="T001", key=key, expected=f"after {earlier.isoformat()}", found=later.isoformat())
+
+
+def _in_custody(key: str, before: Manifest, manifest: Manifest) -> Iterator[Finding]:
+    """Look whether what is held and what was erased is handed on: only an act of its kind may change it."""
+    for kind, earlier, later in (("hold", before.holds, manifest.holds), ("erasure", before.erased, manifest.erased)):
+        if later != earlier and manifest.kind != kind:
+            expected, found = ("none" if part is None else part.sha256 for part in (earlier, later))
+            yield Finding(code="C010", key=key, expected=expected, found=found)
 
 
 def _add_up(key: str, manifest: Manifest, entries: Counter[str] | None) -> list[Finding]:
