@@ -4,13 +4,12 @@ import logging
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import ParameterTypeError
-from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_CLIENT_MAX_RETRIES,
@@ -23,6 +22,9 @@ from formant_archive import cli
 from formant_archive.errors import ServerUnavailable, UsageError
 from formant_archive.settings import current_settings
 from tasks import connections
+
+if TYPE_CHECKING:
+    from prefect.server.api.server import SubprocessASGIServer
 
 
 def run(flow: Flow[Any, Any], *, needs_key: bool = True, **parameters: Any) -> int:
@@ -43,11 +45,15 @@ def run(flow: Flow[Any, Any], *, needs_key: bool = True, **parameters: Any) -> i
     if needs_key and settings.formant_api_key is None and not PREFECT_API_URL.value():
         raise UsageError("FORMANT_API_KEY is not set. Set it in the environment or in .env")
     connections.check(settings)
-    with cli.stoppable(stop_server) as listen, quiet(), cli.ProgressLines() as lines, shown_by(lines):
-        if PREFECT_API_URL.value():
+    # Before anything can interrupt: half an import can neither be used nor done again.
+    server = None if PREFECT_API_URL.value() else temporary_server()
+    # A process that ends at once would leave its temporary server behind.
+    stop = no_server if server is None else server.stop
+    with cli.stoppable(stop) as listen, quiet(), cli.ProgressLines() as lines, shown_by(lines):
+        if server is None:
             check_server()
         else:
-            start_server()
+            start(server)
         # When a run begins, Prefect takes SIGTERM for itself: it would wait for all tasks and leave its server behind.
         ours = flow.with_options(on_running=[listen])
         state: State[Any] = ours(**parameters, return_state=True)  # type: ignore[assignment]  # Prefect's own hints
@@ -87,7 +93,15 @@ def check_server() -> None:
         )
 
 
-def start_server() -> None:
+def temporary_server() -> "SubprocessASGIServer":
+    """Give this process's own server, not started yet."""
+    # Here, because it takes more than half the time of all imports, and a deployment needs none.
+    from prefect.server.api.server import SubprocessASGIServer
+
+    return SubprocessASGIServer()
+
+
+def start(server: "SubprocessASGIServer") -> None:
     """Start Prefect's temporary server, deaf to Ctrl-C.
 
     A terminal sends that to every process at once, and a flow whose server is gone goes on asking for it for minutes.
@@ -97,16 +111,15 @@ def start_server() -> None:
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        SubprocessASGIServer().start(timeout=60)
+        server.start(timeout=60)
     except RuntimeError as fault:
         raise UsageError(f"Prefect's temporary server did not start, set PREFECT_API_URL to another: {fault}") from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def stop_server() -> None:
-    """Stop Prefect's temporary server, if there is one: a process that ends at once leaves it behind."""
-    SubprocessASGIServer().stop()
+def no_server() -> None:
+    """Stop nothing: the server is another process's."""
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The dependency rules of docs/architecture.md: who may know whom, who touches the outside, how files are called."""
 
 import ast
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -330,6 +331,16 @@ def test_no_class_is_defined_in_flows(path: Path) -> None:
 @pytest.mark.parametrize("path", [path for path in FILES if path.is_relative_to(ROOT / "tasks")], ids=name_of)
 def test_no_class_is_defined_in_tasks(path: Path) -> None:
     assert not [node.name for node in ast.walk(TREES[path]) if isinstance(node, ast.ClassDef)]
+
+
+def test_flows_are_imported_without_prefects_server() -> None:
+    """It takes more than half the time of all imports, in every scheduled run."""
+    flows = ", ".join(f"flows.{path.stem}" for path in sorted((ROOT / "flows").glob("[a-z]*.py")))
+    names = [sys.executable, "-c", f"import sys, {flows}; print(*sys.modules)"]
+    loaded = subprocess.run(names, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120).stdout.split()
+
+    assert "flows.archive" in loaded
+    assert [name for name in loaded if name.startswith("prefect.server.api")] == []
 
 
 def test_no_flow_and_no_task_shadows_a_package() -> None:
