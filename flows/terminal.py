@@ -57,10 +57,18 @@ def run(flow: Flow[Any, Any], *, needs_key: bool = True, **parameters: Any) -> i
         # When a run begins, Prefect takes SIGTERM for itself: it would wait for all tasks and leave its server behind.
         ours = flow.with_options(on_running=[listen])
         state: State[Any] = ours(**parameters, return_state=True)  # type: ignore[assignment]  # Prefect's own hints
-    counts = getattr(state.data, "result", state.data)
-    code = int(counts.get("exit_code", 1)) if isinstance(counts, dict) else 1
+    code = exit_code(state)
     cli.end(state.message or str(state.name), code)
     return code
+
+
+def exit_code(state: State[Any]) -> int:
+    """Give the exit code of a flow that ended in a state.
+
+    Where Prefect's server took the state and its answer got lost, what the second one brings back has no data.
+    """
+    counts = getattr(state.data, "result", state.data)
+    return int(counts["exit_code"]) if isinstance(counts, dict) else int(not state.is_completed())
 
 
 def check_parameters(flow: Flow[Any, Any], parameters: dict[str, Any]) -> None:

@@ -3,15 +3,19 @@
 Most runs here use the tests' own Prefect server; those that bring a temporary one of their own say so.
 """
 
+import json
 import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
@@ -205,6 +209,74 @@ def descendants(pid: int) -> list[int]:
 def running(pids: list[int]) -> list[int]:
     alive = processes()
     return [pid for pid in pids if pid in alive]
+
+
+# A server whose answer gets lost
+
+
+class Forgetful(BaseHTTPRequestHandler):
+    """Passes everything on to Prefect's server; the answer to a run's first end in a state gets lost on the way back.
+
+    Attributes:
+        server_url: Prefect's server, without its path.
+        lost: The answers that got lost, as Prefect's server gave them.
+        end: The state.
+    """
+
+    protocol_version = "HTTP/1.1"
+    server_url: str
+    end: StateType
+    lost: list[dict[str, Any]]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        kept = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "content-length")}
+        answer = httpx.request(self.command, self.server_url + self.path, headers=kept, content=body, timeout=60)
+        code, content = answer.status_code, answer.content
+        is_end = self.path.endswith("/set_state") and json.loads(body)["state"]["type"] == self.end.value
+        if is_end and len(self.lost) < 2:
+            self.lost.append(answer.json())
+            code = 503 if len(self.lost) == 1 else code
+        self.send_response(code)
+        self.send_header("Content-Type", answer.headers.get("Content-Type", "application/json"))
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_PATCH = do_POST  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def forgetting(server: str, end: StateType) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Put a forgetful way to Prefect's server on a port; give its API's address and the answers that got lost."""
+    lost: list[dict[str, Any]] = []
+    attributes = {"server_url": server.removesuffix("/api"), "end": end, "lost": lost}
+    proxy = ThreadingHTTPServer(("127.0.0.1", 0), type("Way", (Forgetful,), attributes))
+    thread = threading.Thread(target=proxy.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{proxy.server_port}/api", lost
+    proxy.shutdown()
+    proxy.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize(("end", "code"), [(StateType.COMPLETED, 0), (StateType.FAILED, 1)])
+def test_run_whose_end_prefect_confirms_only_the_second_time_exits_as_it_ended(
+    start: Start, place: "Place", prefect_server: str, end: StateType, code: int
+) -> None:
+    sim = Simulator(conversations=3, completed=1, audio_seconds=(0.1, 0.4))
+    if code:
+        sim.fault(kind="conversation", body=b"<html>", content_type="text/html")
+    with serving(sim, place) as settings, forgetting(prefect_server, end) as (url, lost):
+        ended = start(**settings, PREFECT_API_URL=url).wait()
+
+    assert [answer["status"] for answer in lost] == ["ACCEPT", "REJECT"]
+    assert ended.code == code, ended.err
+    assert ("3 listed" in ended.out) == (code == 0)
+    assert ended.err.count("failed: 3 listed") == code
 
 
 # Outages, which Prefect's retries outlast for a minute or two
