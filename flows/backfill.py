@@ -77,9 +77,13 @@ def backfill_agents(
         if dry_run:
             return Completed(message=told, data={"exit_code": 0})
         report.tell_line(f"plan {plan.plan_id}: {told}", stays=True)
-        return archive(plan, on, max_parallel, patience_minutes * 60)
+        cli.say_if_stopped(f"go on with --resume {plan.plan_id}")
+        outcome = work_off(begin(plan), on, max_parallel, patience_minutes * 60)
     except ArchiveError as fault:
         return Failed(message=str(fault), data={"exit_code": fault.exit_code})
+    report.publish_backfill(outcome)
+    end = Completed if outcome.exit_code == 0 else Failed
+    return end(message=outcome.message, data={"exit_code": outcome.exit_code, **outcome.counts})
 
 
 def check(
@@ -108,20 +112,6 @@ def check(
 def scopes(agent_ids: Sequence[int] | None) -> list[int | None]:
     """Say what is to be listed: each agent once, or all (None)."""
     return list(dict.fromkeys(agent_ids or [])) or [None]
-
-
-def archive(plan: Plan, on: Where, max_parallel: int, patience: float) -> State[Any]:
-    """Archive what is to be done of a plan; where that is interrupted, say how to go on."""
-    try:
-        outcome = work_off(begin(plan), on, max_parallel, patience)
-    except ArchiveError:
-        raise
-    except BaseException:
-        report.tell_line(f"go on with --resume {plan.plan_id}", stays=True)
-        raise
-    report.publish_backfill(outcome)
-    end = Completed if outcome.exit_code == 0 else Failed
-    return end(message=outcome.message, data={"exit_code": outcome.exit_code, **outcome.counts})
 
 
 def make_plan(

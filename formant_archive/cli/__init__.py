@@ -27,6 +27,8 @@ from formant_archive.records import milliseconds
 STAYS = "what was archived stays; the next run goes on from there"
 #: Seconds after which a run that is told to stop waits for its threads no more, and again until it waits for nothing.
 LAST_WORDS = 2
+#: What is said first to whoever stops it.
+_hints: list[str] = []
 EXIT_CODES = (
     "Exit codes: 0 well, 1 something is wrong with the archive or some conversations,"
     " 2 usage or settings, 3 could not tell."
@@ -85,6 +87,11 @@ def exit_code(work: Callable[[], Any]) -> int:
         return 130
 
 
+def say_if_stopped(hint: str) -> None:
+    """Have a line printed where `stoppable` ends the process: how to go on with what was interrupted."""
+    _hints.append(hint)
+
+
 @contextmanager
 def stoppable(clean_up: Callable[[], None]) -> Iterator[Callable[..., None]]:
     """End the process within seconds of Ctrl-C or SIGTERM, whatever its threads are at: the next run takes it up.
@@ -113,6 +120,8 @@ def stoppable(clean_up: Callable[[], None]) -> Iterator[Callable[..., None]]:
     def leave() -> NoReturn:
         # The line that shows progress has hidden it.
         err.show_cursor()
+        for hint in _hints:
+            err.print(hint, markup=False)
         err.print(f"{'interrupted' if told[0] == signal.SIGINT else 'stopped'}: {STAYS}")
         clean_up()
         # Not `sys.exit`, which waits for every thread: a recording may take ten minutes.
