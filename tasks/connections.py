@@ -5,7 +5,6 @@ because threads beyond what the processors can serve only take Python's lock fro
 so that what the flow waits for never queues up behind the payloads of the next pages.
 """
 
-from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import cache
 from threading import Lock
 from typing import cast
@@ -13,6 +12,7 @@ from typing import cast
 from prefect.blocks.system import Secret
 
 from formant_archive.client import FormantClient
+from formant_archive.crew import Crew
 from formant_archive.errors import UsageError
 from formant_archive.settings import Settings, current_settings
 from formant_archive.stores import Store, Terms, open_store
@@ -47,23 +47,23 @@ def store() -> Store:
         return _store(current_settings())
 
 
-def payload_threads() -> Executor:
-    """Give the threads that fetch and store payloads: as many as there may be requests at once."""
+def payload_crew() -> Crew:
+    """Give the threads that fetch and store payloads: at most as many as there may be requests at once."""
     with _lock:
-        return _threads("payloads", current_settings().archive_concurrency)
+        return _crew("payloads", current_settings().archive_concurrency)
 
 
 def call_off() -> None:
     """Drop the payloads that wait for a thread; those under way are finished, and a later run gets new threads."""
-    threads = payload_threads()
-    _threads.cache_clear()
-    threads.shutdown(wait=False, cancel_futures=True)
+    crew = payload_crew()
+    _crew.cache_clear()
+    crew.call_off()
 
 
-def record_threads() -> Executor:
+def record_crew() -> Crew:
     """Give the threads that look for records and write them."""
     with _lock:
-        return _threads("records", RECORD_THREADS)
+        return _crew("records", RECORD_THREADS)
 
 
 def check(settings: Settings) -> None:
@@ -83,8 +83,8 @@ def _client(settings: Settings) -> FormantClient:
 
 
 @cache
-def _threads(name: str, count: int) -> Executor:
-    return ThreadPoolExecutor(count, thread_name_prefix=name)
+def _crew(name: str, most: int) -> Crew:
+    return Crew(name, most)
 
 
 @cache

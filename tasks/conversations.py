@@ -32,7 +32,7 @@ def clock() -> datetime:
 
 def _each(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """Work through a batch with the process's threads; the first error that is raised calls off the rest."""
-    return list(connections.payload_threads().map(work, items))
+    return connections.payload_crew().map(work, items)
 
 
 @task(task_run_name="list-from-{offset}", **ON_OUTAGE)
@@ -50,13 +50,13 @@ def list_pages(agent_id: int | None, offset: int, count: int) -> list[Page]:
 @task(task_run_name="read-folders", **ON_OUTAGE)
 def read_folders(folders: list[str]) -> dict[str, frozenset[str]]:
     """List which conversations of some agents' days have a record."""
-    return register.read_folders(connections.store(), folders, connections.record_threads().map)
+    return register.read_folders(connections.store(), folders, connections.record_crew().map)
 
 
 @task(task_run_name="find-records", **ON_OUTAGE)
 def find_records(conversations: list[Pending]) -> list[Entry]:
     """Look for the records of conversations that may be settled already."""
-    return register.find_records(connections.store(), conversations, connections.record_threads().map)
+    return register.find_records(connections.store(), conversations, connections.record_crew().map)
 
 
 @task(task_run_name="transcripts", **ON_OUTAGE)
@@ -97,4 +97,4 @@ def _or_outage(work: list[Pending], answers: list[Answer]) -> list[Answer]:
 @task(task_run_name="seal-records", **ON_OUTAGE)
 def seal_records(records: list[tuple[str, Record]], held: frozenset[str]) -> list[Entry]:
     """Write the records of conversations that are settled, payloads first."""
-    return register.seal_all(connections.store(), records, connections.record_threads().map, held=held)
+    return register.seal_all(connections.store(), records, connections.record_crew().map, held=held)

@@ -5,6 +5,7 @@ from uuid import uuid4
 from prefect import task
 
 from formant_archive import ledger, race
+from formant_archive.crew import abreast
 from formant_archive.ledger import Draft, Head
 from formant_archive.settings import current_settings
 from tasks import connections
@@ -30,7 +31,8 @@ def prove_store(head: Head) -> Head:
         head,
         str(uuid4()),
         allow_unsafe=current_settings().archive_allow_unsafe_store,
-        each=connections.record_threads().map,
+        # All at once, which is the point, and what a crew may not do.
+        each=abreast,
     )
 
 
@@ -42,5 +44,5 @@ def commit_manifest(head: Head, draft: Draft) -> Head:
         head,
         draft,
         allow_unsafe=current_settings().archive_allow_unsafe_store,
-        each=connections.record_threads().map,
+        each=connections.record_crew().map,
     )

@@ -279,7 +279,7 @@ def test_nothing_that_a_run_uses_of_the_core_starts_a_thread() -> None:
         or STARTERS & {name.rpartition(".")[2] for name in {*imported(tree), *names_used(tree)}}
     }
 
-    assert threaded == {"crew", "simulator", "tasks"}
+    assert threaded == {"crew", "simulator"}
 
 
 def test_every_pure_part_exists() -> None:
