@@ -52,9 +52,9 @@ def run(module: str, *options: str) -> None:
 def parts(conversations: int, rounds: int) -> list[list[str]]:
     """Say what is run, and with which options."""
     again = ["--rounds", f"{rounds}"]
-    half, few = (f"{max(1, conversations // part)}" for part in (2, 8))
+    half = f"{max(1, conversations // 2)}"
     return [
-        ["speed", "--conversations", f"{conversations}", "--s3-conversations", few, *again],
+        ["speed", "--conversations", f"{conversations}", "--s3-conversations", half, *again],
         ["start", *again],
         ["profile", "--conversations", f"{conversations}"],
         ["processes", "--conversations", half],

@@ -43,7 +43,7 @@ def main(
     *,
     conversations: int = 2000,
     tutorial_conversations: int = 50,
-    s3_conversations: int = 250,
+    s3_conversations: int = 1000,
     kilobytes: int = 300,
     latency: int = 0,
     rounds: int = 3,

@@ -270,6 +270,29 @@ def test_a_key_that_no_header_can_carry_is_refused_unseen(key: str) -> None:
         FormantClient(BASE, key)
 
 
+def test_requests_go_over_the_machines_proxy_which_is_not_shown_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def turn_away(listening: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                with connection:
+                    seen.append(connection.recv(4096))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=turn_away, args=(listening,), daemon=True)
+        thread.start()
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{listening.getsockname()[1]}")
+        with FormantClient(BASE, KEY, sleep=lambda _: None) as client, pytest.raises(ApiUnavailable):
+            client.conversation("c")
+        listening.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+    assert seen
+    assert all(request.startswith(b"CONNECT api.example.com:443 ") and KEY.encode() not in request for request in seen)
+
+
 def test_no_netrc_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "netrc").write_text(
         "machine api.example.com login a password b\nmachine l.example.com login a password b"
