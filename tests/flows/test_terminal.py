@@ -243,7 +243,7 @@ class Forgetful(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    do_GET = do_PATCH = do_POST  # noqa: N815
+    do_GET = do_PATCH = do_POST  # noqa: N815  # the server's own names
 
     def log_message(self, *_: object) -> None:
         pass
